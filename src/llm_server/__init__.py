@@ -1,0 +1,1 @@
+"""LLM Server: one server between applications and language models."""
