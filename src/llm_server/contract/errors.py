@@ -1,0 +1,145 @@
+"""The error registry: every failure that a caller can see, on one page.
+
+The HTTP status of an upstream decides the kind, a documented error code may refine it, prose never does.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+
+class Block(StrEnum):
+    """Whose fault a failure is."""
+
+    CALLER = "caller"
+    POLICY = "policy"
+    UPSTREAM = "upstream"
+
+
+class ErrorKind(StrEnum):
+    """The closed set of failures, in three blocks. See :data:`RULES` for status and retry of each."""
+
+    # the caller's fault
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED = "unsupported"
+    CONTEXT_OVERFLOW = "context_overflow"
+    CONTENT_REJECTED = "content_rejected"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    MODEL_NOT_FOUND = "model_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    TOO_LARGE = "too_large"
+    CLIENT_CLOSED = "client_closed"
+    # our policy
+    RATE_LIMITED = "rate_limited"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "unavailable"
+    DEADLINE = "deadline"
+    INTERNAL = "internal"
+    # the upstream's fault
+    UPSTREAM_AUTH = "upstream_auth"
+    UPSTREAM_QUOTA = "upstream_quota"
+    UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
+    UPSTREAM_OVERLOADED = "upstream_overloaded"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_TRUNCATED = "upstream_truncated"
+    UPSTREAM_INVALID = "upstream_invalid"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that the caller sees."""
+        return RULES[self].status
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt, here or at another target, may succeed."""
+        return RULES[self].retryable
+
+    @property
+    def block(self) -> Block:
+        """Whose fault it is."""
+        return RULES[self].block
+
+
+class Rule(NamedTuple):
+    """What follows from an error kind."""
+
+    status: int
+    retryable: bool
+    block: Block
+
+
+RULES: dict[ErrorKind, Rule] = {
+    ErrorKind.INVALID_REQUEST: Rule(400, False, Block.CALLER),
+    ErrorKind.UNSUPPORTED: Rule(400, False, Block.CALLER),
+    ErrorKind.CONTEXT_OVERFLOW: Rule(400, False, Block.CALLER),
+    ErrorKind.CONTENT_REJECTED: Rule(400, False, Block.CALLER),
+    ErrorKind.UNAUTHENTICATED: Rule(401, False, Block.CALLER),
+    ErrorKind.FORBIDDEN: Rule(403, False, Block.CALLER),
+    ErrorKind.NOT_FOUND: Rule(404, False, Block.CALLER),
+    ErrorKind.MODEL_NOT_FOUND: Rule(404, False, Block.CALLER),
+    ErrorKind.METHOD_NOT_ALLOWED: Rule(405, False, Block.CALLER),
+    ErrorKind.TOO_LARGE: Rule(413, False, Block.CALLER),
+    ErrorKind.CLIENT_CLOSED: Rule(499, False, Block.CALLER),
+    ErrorKind.RATE_LIMITED: Rule(429, False, Block.POLICY),
+    # 402 because no SDK retries it; each retries a 429 twice.
+    ErrorKind.BUDGET_EXCEEDED: Rule(402, False, Block.POLICY),
+    # Our own queue is full (the engine's, the pool's): another target may have room.
+    ErrorKind.OVERLOADED: Rule(429, True, Block.POLICY),
+    ErrorKind.UNAVAILABLE: Rule(503, True, Block.POLICY),
+    ErrorKind.DEADLINE: Rule(504, False, Block.POLICY),
+    ErrorKind.INTERNAL: Rule(500, False, Block.POLICY),
+    # The caller's key is fine, ours is not: a 401 would send the caller looking in the wrong place.
+    ErrorKind.UPSTREAM_AUTH: Rule(502, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_QUOTA: Rule(503, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_RATE_LIMITED: Rule(429, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_OVERLOADED: Rule(503, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_ERROR: Rule(502, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_UNREACHABLE: Rule(502, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_TIMEOUT: Rule(504, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_TRUNCATED: Rule(502, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_INVALID: Rule(502, True, Block.UPSTREAM),
+}
+
+
+class ServerError(Exception):
+    """The one exception that crosses rooms.
+
+    ``message`` is for the caller and ``detail`` for the operator's log; neither ever holds a secret.
+
+    Attributes:
+        kind: what happened; decides status and retry.
+        message: one or two sentences for the caller: what is wrong and what to do.
+        param: path of the field at fault (``messages[0].content``), or ``None``.
+        retry_after_s: seconds after which another try makes sense, or ``None``.
+        detail: what the operator needs beyond the message.
+        provider: name of the provider that failed, empty for our own failures.
+        status: HTTP status that the upstream answered, or ``None``.
+    """
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.detail = detail
+        self.provider = ""
+        self.status: int | None = None
+
+    def at(self, provider: str, status: int | None = None) -> Self:
+        """Note where the failure happened: provider name and, if it answered, its HTTP status."""
+        self.provider = provider
+        self.status = status if status is not None else self.status
+        return self

@@ -1,0 +1,118 @@
+"""The one meaning of a stream: ``fold`` makes the whole answer of it, ``unfold`` is its inverse."""
+
+from collections.abc import Iterable
+
+from msgspec import Raw, json
+
+from llm_server.contract.answers import (
+    Choice,
+    Chunk,
+    Completion,
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolDelta,
+    Usage,
+)
+from llm_server.contract.errors import ErrorKind, ServerError
+from llm_server.contract.messages import Refusal, Text, Thinking, ToolCall
+
+_Delta = TextDelta | ReasoningDelta | ToolDelta | RefusalDelta
+_Part = Text | Thinking | ToolCall | Refusal
+
+
+class _Growing:
+    """A choice while its deltas arrive: deltas by part, in order of first appearance."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, list[_Delta]] = {}
+        self.finish: Finish | None = None
+
+    def whole(self, index: int) -> Choice:
+        finish = self.finish or Finish(FinishReason.STOP, index)
+        parts = tuple(_join(deltas) for deltas in self.parts.values())
+        return Choice(
+            index=index,
+            parts=parts,
+            finish=finish.reason,
+            stop_sequence=finish.stop_sequence,
+            logprobs=self._logprobs(),
+        )
+
+    def _logprobs(self) -> Raw:
+        """Join OpenAI's logprobs objects: lists of tokens under the same names, one after the other."""
+        joined: dict[str, list[object] | None] = {}
+        for delta in (delta for deltas in self.parts.values() for delta in deltas):
+            if isinstance(delta, TextDelta) and delta.logprobs:
+                for name, tokens in json.decode(delta.logprobs, type=dict[str, list[object] | None]).items():
+                    joined[name] = (joined.get(name) or []) + tokens if tokens else joined.get(name)
+        return Raw(json.encode(joined)) if joined else Raw(b"")
+
+
+def _join(deltas: list[_Delta]) -> _Part:
+    first = deltas[0]
+    if isinstance(first, ToolDelta):
+        calls = [delta for delta in deltas if isinstance(delta, ToolDelta)]
+        name = "".join(call.name for call in calls)
+        identity = next((call.id for call in calls if call.id), "")
+        return ToolCall(identity, name, "".join(call.arguments for call in calls))
+    text = "".join(delta.text for delta in deltas if not isinstance(delta, ToolDelta))
+    if isinstance(first, ReasoningDelta):
+        thoughts = [delta for delta in deltas if isinstance(delta, ReasoningDelta)]
+        signature = "".join(thought.signature for thought in thoughts)
+        return Thinking(text=text, signature=signature, redacted=first.redacted)
+    return Refusal(text) if isinstance(first, RefusalDelta) else Text(text)
+
+
+def fold(chunks: Iterable[Chunk]) -> Completion:
+    """Return the whole answer that a finished stream told.
+
+    Raises:
+        ServerError: ``UPSTREAM_TRUNCATED`` when a choice never finished.
+    """
+    started, usage, choices = Started(), Usage(), dict[int, _Growing]()
+    for event in (event for chunk in chunks for event in chunk.events):
+        match event:
+            case Started():
+                started = event
+            case Usage():
+                usage = event
+            case Finish():
+                choices.setdefault(event.index, _Growing()).finish = event
+            case _:
+                parts = choices.setdefault(event.index, _Growing()).parts
+                parts.setdefault(event.part, []).append(event)
+    if not choices or any(choice.finish is None for choice in choices.values()):
+        raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, "The stream ended before the answer was complete.")
+    whole = tuple(choices[index].whole(index) for index in sorted(choices))
+    return Completion(id=started.id, model=started.model, created=started.created, choices=whole, usage=usage)
+
+
+def unfold(completion: Completion) -> tuple[Chunk, ...]:
+    """Return a whole answer as the chunks of a stream, one event each: ``fold(unfold(c)) == c`` without ``raw``."""
+    started = Started(id=completion.id, model=completion.model, created=completion.created)
+    events: list[Event] = [started]
+    for choice in completion.choices:
+        first_text = next((at for at, part in enumerate(choice.parts) if isinstance(part, Text)), -1)
+        for at, part in enumerate(choice.parts):
+            logprobs = choice.logprobs if at == first_text else Raw(b"")
+            events.append(_delta(part, at, choice.index, logprobs))
+        events.append(Finish(choice.finish, choice.index, choice.stop_sequence))
+    events.append(completion.usage)
+    return tuple(Chunk((event,)) for event in events)
+
+
+def _delta(part: _Part, at: int, index: int, logprobs: Raw) -> _Delta:
+    match part:
+        case Text():
+            return TextDelta(part.text, at, index, logprobs)
+        case Thinking():
+            return ReasoningDelta(part.text, at, index, part.signature, part.redacted)
+        case ToolCall():
+            return ToolDelta(at, part.id, part.name, part.arguments, index)
+        case Refusal():
+            return RefusalDelta(part.text, at, index)

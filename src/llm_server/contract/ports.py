@@ -1,0 +1,207 @@
+"""The seams between rooms: who implements and who uses each is said in its docstring."""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from llm_server.contract.answers import Answer, Chunk, Completion, Embeddings, TokenCount, Usage
+from llm_server.contract.calls import Call
+from llm_server.contract.context import Context
+from llm_server.contract.errors import ServerError
+from llm_server.contract.facts import Facts
+
+Events = AsyncGenerator[Answer, None]
+"""The answer on its way back: chunks, or one whole value. Owned: whoever iterates closes it (``aclosing``)."""
+
+
+class Handler(Protocol):
+    """The one arrow: every stage wraps a Handler and is a Handler; a provider is the last one."""
+
+    def __call__(self, call: Call, ctx: Context) -> Events:
+        """Answer ``call``: one whole value when ``call.stream`` is false, else chunks; raises ``ServerError``."""
+        ...
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """A model as listed to callers. ``created`` is Unix seconds, 0 where unknown."""
+
+    id: str
+    provider: str
+    created: int = 0
+    display_name: str = ""
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+class State(StrEnum):
+    """Whether a part of the server can serve."""
+
+    READY = "ready"
+    STARTING = "starting"
+    FAILED = "failed"
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A source of models, hosted or embedded. Implemented in providers/ and engine/, used by pipeline/ and api/."""
+
+    name: str
+
+    def facts(self, model: str) -> Facts:
+        """Return what ``model`` can do; optimistic for unknown names of a hosted provider."""
+        ...
+
+    def __call__(self, call: Call, ctx: Context) -> Events:
+        """Answer ``call``, whose model is this provider's own name for it. Records times in ``ctx.attempt``."""
+        ...
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return the models that can be asked for now; raises ``ServerError`` when it cannot be known."""
+        ...
+
+    def state(self) -> tuple[State, str]:
+        """Return whether it can serve, and a word for the operator. Never waits."""
+        ...
+
+    async def start(self) -> None:
+        """Make ready (load a model, open sockets). Returns when ready or failed; failure shows in ``state``."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+class HttpRequest(Struct, frozen=True, kw_only=True):
+    """A request to an upstream. ``path`` is below the provider's base URL; ``dropped`` names lost fields."""
+
+    path: str
+    body: bytes = b""
+    method: str = "POST"
+    headers: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+class StreamDecoder(Protocol):
+    """Decodes one streamed answer, fed with bytes cut anywhere."""
+
+    def feed(self, data: bytes) -> Iterable[Chunk]:
+        """Return the chunks that ``data`` completes; raises ``ServerError`` for an in-band error or garbage."""
+        ...
+
+    def end(self) -> Iterable[Chunk]:
+        """The upstream closed: return what was held back; ``UPSTREAM_TRUNCATED`` if no terminal event came."""
+        ...
+
+
+class Dialect(Protocol):
+    """Pure translation, outbound. Implemented in providers/dialects/, used by the one HTTP provider."""
+
+    name: str
+
+    def encode(self, call: Call, facts: Facts) -> HttpRequest:
+        """Return ``call`` as this upstream wants it; ``ServerError(UNSUPPORTED)`` if it cannot be said."""
+        ...
+
+    def decode(self, call: Call, body: bytes) -> Completion | Embeddings | TokenCount:
+        """Return the whole answer in ``body``; ``UPSTREAM_INVALID`` for garbage."""
+        ...
+
+    def decoder(self, call: Call) -> StreamDecoder:
+        """Return a decoder for one streamed answer to ``call``."""
+        ...
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ServerError:
+        """Return what an error answer means. Never raises, whatever the body."""
+        ...
+
+    def models_request(self) -> HttpRequest:
+        """Return the request that lists models."""
+        ...
+
+    def decode_models(self, body: bytes) -> tuple[ModelInfo, ...]:
+        """Return the models of a list answer, provider left empty."""
+        ...
+
+
+class HttpResponse(Protocol):
+    """An upstream's answer whose body is still coming."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Lower-case names."""
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+        ...
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives, cut anywhere."""
+        ...
+
+
+class Pool(Protocol):
+    """Connections to one upstream origin. Implemented in pool/, used by providers/."""
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
+        """Send; the connection is back, or closed if the body was not read to its end, on leaving.
+
+        Raises ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT``, ``UPSTREAM_TRUNCATED`` or ``OVERLOADED``.
+        """
+        ...
+
+    def stats(self) -> Mapping[str, int]:
+        """Return numbers for metrics: ``open``, ``busy``, ``waiting``, ``limit``."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class Target(Struct, frozen=True):
+    """A model at a provider."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """The order of attempts, and every candidate left out with the reason."""
+
+    attempts: tuple[Target, ...]
+    dropped: Mapping[Target, str] = {}
+
+
+class RouterStrategy(Protocol):
+    """Decides where a call goes. Implemented in routing/, used by pipeline/."""
+
+    def candidates(self, model: str) -> tuple[Target, ...]:
+        """Return the targets that a caller's model name stands for; ``MODEL_NOT_FOUND`` if none."""
+        ...
+
+    def plan(self, call: Call, candidates: tuple[Target, ...], facts: Mapping[Target, Facts]) -> Plan:
+        """Return the order of attempts for ``call``; raises ``UNSUPPORTED`` when every candidate lacks something."""
+        ...
+
+
+class Observer(Protocol):
+    """Hears of every request. Implemented in telemetry/, called by pipeline/; must not raise or wait."""
+
+    def started(self, ctx: Context) -> None:
+        """A request entered the pipeline."""
+        ...
+
+    def first_content(self, ctx: Context) -> None:
+        """The first content is on its way to the caller."""
+        ...
+
+    def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
+        """The request left the pipeline, whole, failed or abandoned (``CLIENT_CLOSED``)."""
+        ...
