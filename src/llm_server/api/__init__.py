@@ -1,0 +1,1 @@
+"""HTTP: routes, headers, status codes, streams. Thin handlers."""

@@ -1,0 +1,1 @@
+"""Given candidates and their health, decide the order and say what was dropped and why. Pure."""

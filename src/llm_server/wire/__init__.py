@@ -1,0 +1,1 @@
+"""The public dialects served, as bytes: OpenAI chat, completions and embeddings; Anthropic messages; SSE. Pure codecs."""
