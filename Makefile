@@ -1,0 +1,79 @@
+# Everything starts here: `make serve`, `make test`, `make lint`. Needs make, a package index and Python >= 3.11.
+
+VENV    ?= .venv
+HOST    ?= 127.0.0.1
+PORT    ?= 8000
+# The first interpreter that runs, is new enough and can make virtual environments; set PYTHON to choose.
+PYTHONS ?= python3 python3.13 python3.12 python3.14 python3.11 python
+
+UV_VERSION := 0.13.9
+BIN        := $(VENV)/bin
+PIP        := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED     := $(PIP) install --require-hashes --no-deps -r
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format bench lock clean programs
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+serve: $(VENV)/.local ## Install the server with its embedded model and start it
+	@$(BIN)/llm-server models install smollm2-135m
+	@exec $(BIN)/llm-server serve --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.dev programs ## Install all that the tests need and run every test (ARGS: for pytest)
+	$(BIN)/llm-server models install smollm2-135m
+	$(BIN)/python -m pytest $(ARGS)
+
+programs: $(VENV)/.dev
+	@$(BIN)/python tools/programs.py
+
+lint: $(VENV)/.dev ## Check style, types, the walls between rooms and the budgets
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir $(VENV)/.import-linter
+	$(BIN)/python tools/budgets.py
+
+format: $(VENV)/.dev ## Fix what can be fixed by machine
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.dev ## Print the measured figures, each with its target
+	$(BIN)/llm-server models install smollm2-135m
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+lock: ## Resolve every dependency anew and pin it with its hashes (Python 3.11 to 3.14, every platform)
+	@$(MAKE) --no-print-directory $(VENV)/.lock
+	PATH="$(abspath $(VENV)/lock/bin):$$PATH" $(VENV)/lock/bin/python tools/lock.py
+
+clean: ## Remove everything that make made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(PYTHON) $(PYTHONS); do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Creating $(VENV) with $$("$$python" -V) ..." && exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "No Python >= 3.11 with venv found. Install one (Debian: apt-get install python3 python3-venv)" >&2; \
+	echo "or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1
+
+# A stamp for each set of packages: a repeated run installs nothing.
+$(VENV)/.local: locks/build.txt locks/local.txt pyproject.toml | $(BIN)/python
+	@echo "Installing the server with its embedded engine ..."
+	@$(LOCKED) locks/build.txt -r locks/local.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing the server with everything its tests need ..."
+	@$(LOCKED) locks/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.lock: Makefile | $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
+	@touch $@

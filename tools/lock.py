@@ -1,0 +1,49 @@
+"""Write ``locks/*.txt``: every package that an installation needs, pinned, with the hashes of its files.
+
+``dev`` is resolved first, for everything at once; the smaller sets take their versions from it, so one
+package has one version everywhere. The files name no index: they hold wherever the packages come from.
+Needs ``uv`` on the path (``make lock`` puts it there). ``--upgrade`` moves to the newest versions.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+LOCKS = Path("locks")
+SETS: dict[str, tuple[str, ...]] = {
+    "dev": ("pyproject.toml", "--all-extras", "--group=test", "--group=lint", "--group=build"),
+    "base": ("pyproject.toml",),
+    "local": ("pyproject.toml", "--extra=local"),
+    "build": ("--group=build",),
+}
+"""What each file is resolved from: base is a bare ``pip install .``, build makes the wheel."""
+
+STYLE = (
+    "--universal",
+    "--python-version=3.11",
+    "--generate-hashes",
+    "--no-annotate",
+    "--no-header",
+    "--quiet",
+)
+HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
+
+
+def write(name: str, wanted: tuple[str, ...], upgrade: tuple[str, ...]) -> None:
+    """Resolve one set into its file; raises ``CalledProcessError`` when there is no solution."""
+    path = LOCKS / f"{name}.txt"
+    agreed = () if name == "dev" else (f"--constraints={LOCKS / 'dev.txt'}",)
+    command = ("uv", "pip", "compile", *wanted, *STYLE, *agreed, *upgrade)
+    subprocess.run([*command, f"--output-file={path}"], check=True)
+    path.write_text(HEADER + path.read_text(encoding="utf-8").removeprefix(HEADER), encoding="utf-8")
+
+
+def main() -> None:
+    """Write every set."""
+    LOCKS.mkdir(exist_ok=True)
+    for name, wanted in SETS.items():
+        write(name, wanted, tuple(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
