@@ -1,0 +1,1 @@
+"""What models exist: capabilities, context, prices, versions, aliases."""

@@ -1,0 +1,1 @@
+"""Turn events into metrics, logs and traces. Nobody imports it; it subscribes."""
