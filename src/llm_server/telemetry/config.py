@@ -1,5 +1,6 @@
 """Settings of the telemetry room."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -44,6 +45,6 @@ class TelemetryConfig(BaseModel):
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         buckets = self.latency_buckets_s
-        if any(left >= right for left, right in zip(buckets, buckets[1:], strict=False)):
+        if any(left >= right for left, right in pairwise(buckets)):
             raise ValueError("latency_buckets_s must be in ascending order, without repetitions")
         return self
