@@ -29,6 +29,10 @@ class Context(Struct, kw_only=True):
 
     request_id: str
     route: str = ""
+    """Path template of the endpoint, for example ``/v1/chat/completions``."""
+    model: str = ""
+    """The model as the caller named it."""
+    streamed: bool = False
     started_s: float = 0.0
     deadline_s: float | None = None
     """``perf_counter`` value after which the caller no longer waits, or ``None``."""

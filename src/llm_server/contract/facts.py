@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from llm_server.contract.calls import Call, ChatCall, EmbedCall, TextCall
+from llm_server.contract.calls import Call, ChatCall, CountCall, EmbedCall, TextCall
 from llm_server.contract.messages import Image, ToolResult
 
 
@@ -48,6 +48,7 @@ def _chat_needs(call: ChatCall) -> dict[str, bool]:
     sampling, output = call.sampling, call.output
     return {
         "chat": True,
+        "count_tokens": isinstance(call, CountCall),
         "tools": bool(call.tools),
         "images": _images(call),
         "json_schema": output is not None and output.kind == "json_schema",
@@ -85,6 +86,7 @@ WORDS = {
     "chat": "chat",
     "completions": "text completion with suffix, echo or logprobs",
     "embeddings": "embeddings",
+    "count_tokens": "counting tokens",
     "tools": "tools",
     "images": "images",
     "json_schema": "a response format with a JSON Schema",

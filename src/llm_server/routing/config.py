@@ -10,10 +10,10 @@ class RoutingConfig(BaseModel):
 
     aliases: dict[str, tuple[str, ...]] = Field(
         default={},
-        description="A name, and the `provider/model` it stands for; a list is tried in order when one fails.",
+        description="A name and the `provider/model` it stands for; a list is tried in order.",
         examples=[{"fast": ["groq/llama-3.3-70b-versatile", "openai/gpt-4o-mini"]}],
     )
     default_model: str | None = Field(
         default=None,
-        description="The model used when a request names none that is known. Without it such a request is an error.",
+        description="The model for requests that name an unknown one, which is otherwise an error.",
     )

@@ -1,0 +1,69 @@
+"""Tell an observer what happens to each request."""
+
+from contextlib import aclosing
+
+from llm_server.contract import (
+    Answer,
+    Call,
+    Chunk,
+    Completion,
+    Context,
+    Embeddings,
+    ErrorKind,
+    Events,
+    Handler,
+    Observer,
+    ServerError,
+    TokenCount,
+    Usage,
+)
+from llm_server.contract.answers import CONTENT
+
+
+class Observed:
+    """Reports the start, the first content and the end of every request, exactly once each.
+
+    A request whose answer was not taken to its end, because the caller left, ends as ``CLIENT_CLOSED``; any
+    other exception as ``INTERNAL``.
+    """
+
+    def __init__(self, handler: Handler, observer: Observer) -> None:
+        self._handler = handler
+        self._observer = observer
+
+    async def __call__(self, call: Call, ctx: Context) -> Events:
+        """Pass the inner handler's answers through unchanged."""
+        usage, seen = Usage(), False
+        error: ServerError | None = ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
+        self._observer.started(ctx)
+        try:
+            async with aclosing(self._handler(call, ctx)) as answers:
+                async for answer in answers:
+                    if not seen and _is_content(answer):
+                        seen = True
+                        self._observer.first_content(ctx)
+                    usage = _usage(answer) or usage
+                    yield answer
+            error = None
+        except ServerError as failure:
+            error = failure
+            raise
+        except Exception as failure:
+            error = ServerError(ErrorKind.INTERNAL, "Internal error.", detail=repr(failure))
+            raise
+        finally:
+            self._observer.finished(ctx, usage, error)
+
+
+def _is_content(answer: Answer) -> bool:
+    return not isinstance(answer, Chunk) or any(isinstance(event, CONTENT) for event in answer.events)
+
+
+def _usage(answer: Answer) -> Usage | None:
+    match answer:
+        case Chunk(events=events):
+            return next((event for event in events if isinstance(event, Usage)), None)
+        case Completion(usage=usage) | Embeddings(usage=usage):
+            return usage
+        case TokenCount():
+            return None
