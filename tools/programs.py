@@ -1,7 +1,7 @@
 """See that the Debian programs that tests start are there; install the missing ones when root.
 
 One row for each program, with the package that has it and the test that needs it. Without the rights to
-install, the exact command to run is printed and the exit status is 1: a test never skips for a missing program.
+install, the exact command to run is printed and the exit status is 1: no test skips for a missing program.
 """
 
 import os
