@@ -1,0 +1,116 @@
+"""Server-sent events, written and read incrementally.
+
+Follows the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream"
+(https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation): lines end with LF, CRLF
+or CR, a blank line dispatches, one leading byte order mark is ignored, one space after a field's colon is dropped.
+"""
+
+import re
+
+from msgspec import Struct
+
+from llm_server.contract import ErrorKind, ServerError
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+"""Default bound on one event: room for an inline image or a long tool argument, not for a runaway upstream."""
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+
+
+class ServerSentEvent(Struct, frozen=True):
+    """One event. ``data`` is its data lines joined by LF; ``raw`` its exact bytes with the blank line that ends it.
+
+    A frame without data (comments, ``id``, ``retry``) has empty ``data``: it means nothing and may be passed on or
+    dropped.
+    """
+
+    event: str
+    data: bytes
+    raw: bytes
+
+
+def frame(data: bytes, event: str = "") -> bytes:
+    """Return one event as bytes; ``data`` may have several lines."""
+    head = b"event: " + event.encode() + b"\n" if event else b""
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(_LINE_END.split(data))
+    return b"%bdata: %b\n\n" % (head, data)
+
+
+class Parser:
+    """Cuts a byte stream into events, wherever the stream itself is cut.
+
+    The same bytes give the same events however they are divided over :meth:`feed`. A final CR may be half of a CRLF,
+    so an event that ends with one waits for the next byte or :meth:`end`.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max = max_event_bytes
+        self._pending = bytearray()
+        self._scanned = 0
+        self._carriage_returns = False
+        self._at_start = True
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Return the events that ``data`` completes.
+
+        Raises:
+            ServerError: ``UPSTREAM_INVALID`` when one event is larger than the bound.
+        """
+        self._pending += data
+        self._carriage_returns = self._carriage_returns or b"\r" in data
+        events, start = [], 0
+        while (stop := self._next_end()) >= 0:
+            self._check(stop - start)
+            events.append(self._event(bytes(self._pending[start:stop])))
+            start = self._scanned = stop
+        del self._pending[:start]
+        self._scanned = max(0, len(self._pending) - 3)  # a blank line is at most four bytes: CR LF CR LF
+        self._check(len(self._pending))
+        return events
+
+    def end(self) -> list[ServerSentEvent]:
+        """Return what the end of the stream completes.
+
+        The standard discards an event without its blank line; one whose last line is complete is given here, because
+        some servers close right after their last line.
+        """
+        rest = bytes(self._pending)
+        self._pending.clear()
+        return [self._event(rest)] if rest.endswith((b"\n", b"\r")) else []
+
+    def _next_end(self) -> int:
+        """Return the position after the next blank line, or -1."""
+        if not self._carriage_returns:
+            at = self._pending.find(b"\n\n", self._scanned)
+            return at + 2 if at >= 0 else -1
+        found = _BLANK_LINE.search(self._pending, self._scanned)
+        if found is None:
+            return -1
+        stop = found.end()
+        undecided = stop == len(self._pending) and self._pending[-1:] == b"\r"
+        return -1 if undecided else stop
+
+    def _check(self, size: int) -> None:
+        if size > self._max:
+            raise ServerError(
+                ErrorKind.UPSTREAM_INVALID,
+                "The provider sent a stream event that is too large.",
+                detail=f"server-sent event of more than {self._max} bytes",
+            )
+
+    def _event(self, raw: bytes) -> ServerSentEvent:
+        body = raw.removeprefix(_BOM) if self._at_start else raw
+        self._at_start = False
+        if body.startswith(b"data: ") and body.find(b"\n") == len(body) - 2 and b"\r" not in body:
+            return ServerSentEvent("", body[6:-2], raw)
+        event, data = b"", []
+        for line in _LINE_END.split(body):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                event = value.removeprefix(b" ")
+        return ServerSentEvent(event.decode(errors="replace"), b"\n".join(data), raw)
