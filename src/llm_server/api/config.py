@@ -17,5 +17,7 @@ class ApiConfig(BaseModel):
         description="Seconds of silence after which a stream gets a keep-alive, where its dialect has one.",
     )
     request_timeout_s: float = Field(
-        default=600.0, gt=0, description="Seconds after which a request is given up, whatever the upstream does."
+        default=600.0,
+        gt=0,
+        description="Seconds after which a request is given up, whatever the upstream does.",
     )

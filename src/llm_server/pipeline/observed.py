@@ -1,5 +1,7 @@
 """Tell an observer what happens to each request."""
 
+import asyncio
+import time
 from contextlib import aclosing
 
 from llm_server.contract import (
@@ -23,8 +25,8 @@ from llm_server.contract.answers import CONTENT
 class Observed:
     """Reports the start, the first content and the end of every request, exactly once each.
 
-    A request whose answer was not taken to its end, because the caller left, ends as ``CLIENT_CLOSED``; any
-    other exception as ``INTERNAL``.
+    A request whose answer was not taken to its end, because the caller left, ends as ``CLIENT_CLOSED``; one
+    cancelled after its deadline as ``DEADLINE``; any exception but ``ServerError`` as ``INTERNAL``.
     """
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
@@ -47,6 +49,10 @@ class Observed:
             error = None
         except ServerError as failure:
             error = failure
+            raise
+        except asyncio.CancelledError:
+            if ctx.deadline_s is not None and time.perf_counter() >= ctx.deadline_s:
+                error = ServerError(ErrorKind.DEADLINE, "The request took longer than its deadline.")
             raise
         except Exception as failure:
             error = ServerError(ErrorKind.INTERNAL, "Internal error.", detail=repr(failure))

@@ -67,7 +67,7 @@ class Routed:
             attempt.error = error.kind
             raise
         finally:
-            attempt.ended_s = time.perf_counter()
+            attempt.ended_s = attempt.ended_s or time.perf_counter()
 
 
 async def _from_content(answers: Events) -> Events:

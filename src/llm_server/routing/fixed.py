@@ -11,7 +11,7 @@ class FixedOrder:
     """Resolves names and keeps the configured order.
 
     A name is looked up as an alias, then as ``provider/model``, then among ``bare`` names, then among aliases
-    that end in ``*`` (longest first; a ``*`` at the end of the target takes what the caller wrote in its place).
+    that end in ``*``, longest first; a ``*`` at the end of the target takes what the name has in its place.
 
     Args:
         config: aliases and the default model.

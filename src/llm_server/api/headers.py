@@ -1,0 +1,56 @@
+"""What the answer's headers say about how it came about."""
+
+import math
+import time
+
+from llm_server.contract import Context, ErrorKind, ServerError
+
+Headers = list[tuple[bytes, bytes]]
+
+_POINTLESS = frozenset({ErrorKind.UPSTREAM_AUTH, ErrorKind.UPSTREAM_QUOTA, ErrorKind.DEADLINE})
+"""Kinds whose status the vendors' SDKs retry although another try cannot help."""
+
+
+def story(ctx: Context, content_type: bytes) -> Headers:
+    """Return the headers of every answer: ids, who answered, how many attempts, and where the time went.
+
+    ``x-llm-server-upstream-ms`` is the time that all attempts spent waiting for upstreams up to now: to the
+    first byte of a stream, to the end of a whole answer. ``x-llm-server-overhead-ms`` is the rest.
+    """
+    request_id = ctx.request_id.encode()
+    headers = [(b"content-type", content_type), (b"x-request-id", request_id), (b"request-id", request_id)]
+    if ctx.attempt is not None:
+        headers += _attempts(ctx)
+    for name, values in ((b"x-llm-server-dropped", ctx.dropped), (b"x-llm-server-estimated", ctx.estimated)):
+        if values:
+            headers.append((name, _plain(", ".join(dict.fromkeys(values)))))
+    return headers
+
+
+def _attempts(ctx: Context) -> Headers:
+    latest = ctx.attempts[-1]
+    upstream_s = sum(attempt.upstream_s for attempt in ctx.attempts)
+    overhead_s = max(0.0, time.perf_counter() - ctx.started_s - upstream_s)
+    return [
+        (b"x-llm-server-provider", _plain(latest.provider)),
+        (b"x-llm-server-model", _plain(latest.model)),
+        (b"x-llm-server-attempts", b"%d" % len(ctx.attempts)),
+        (b"x-llm-server-upstream-ms", b"%.2f" % (upstream_s * 1000)),
+        (b"x-llm-server-overhead-ms", b"%.3f" % (overhead_s * 1000)),
+    ]
+
+
+def retry(error: ServerError) -> Headers:
+    """Return when to try again (RFC 9110, 10.2.3, and the SDKs' millisecond form), or not to."""
+    headers: Headers = []
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
+        headers.append((b"retry-after-ms", b"%d" % math.ceil(error.retry_after_s * 1000)))
+    if error.kind in _POINTLESS:
+        headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def _plain(text: str) -> bytes:
+    """Header-safe: printable ASCII only, bounded; anything else a caller smuggled in becomes ``?``."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:1024]).encode()

@@ -1,0 +1,15 @@
+"""Names for requests."""
+
+import os
+import time
+
+
+def request_id() -> str:
+    """Return a new UUIDv7 (RFC 9562, section 5.7): ids sort by the millisecond in which they were made."""
+    millis = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    value = (millis & ((1 << 48) - 1)) << 80 | noise
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,141 @@
+"""Public fakes of the ports: for the tests of this project and of whoever builds on it."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+
+from llm_server.contract import (
+    Answer,
+    Call,
+    ChatCall,
+    Choice,
+    Chunk,
+    Completion,
+    Context,
+    EmbedCall,
+    Embeddings,
+    Events,
+    Facts,
+    ModelInfo,
+    ServerError,
+    State,
+    Text,
+    TextCall,
+    TextDelta,
+    Usage,
+    unfold,
+)
+
+Script = Callable[[Call], Iterable[Answer | ServerError]]
+"""Says what a call is answered: answers are yielded, an error is raised where it stands."""
+
+
+def echo(call: Call) -> Iterable[Answer]:
+    """Answer a chat or text call with its last text, an embedding call with the lengths of its inputs."""
+    match call:
+        case ChatCall():
+            texts = [call.messages[-1].text if call.messages else ""]
+        case TextCall():
+            texts = [prompt if isinstance(prompt, str) else str(prompt) for prompt in call.prompts]
+        case EmbedCall():
+            vectors = tuple((float(len(item)), 0.0) for item in call.inputs)
+            return (Embeddings(model=call.model, vectors=vectors, usage=Usage(input_tokens=len(vectors))),)
+        case _:
+            texts = [""]
+    choices = tuple(Choice(index=at, parts=(Text(text),)) for at, text in enumerate(texts))
+    whole = Completion(
+        id="fake-1",
+        model=call.model,
+        choices=choices,
+        usage=Usage(input_tokens=sum(len(text.split()) for text in texts), output_tokens=len(choices)),
+    )
+    return unfold(whole) if call.stream else (whole,)
+
+
+class FakeProvider:
+    """A provider that answers by script and remembers its calls.
+
+    Args:
+        name: the provider's name.
+        script: what to answer; by default an echo.
+        facts: what every model of it can do.
+
+    Attributes:
+        calls: the calls received, in order.
+        open: how many answers are being given now.
+        gate: when set to an event, every answer waits for it before each step.
+    """
+
+    def __init__(self, name: str = "fake", script: Script = echo, facts: Facts | None = None) -> None:
+        self.name = name
+        self.calls: list[Call] = []
+        self.open = 0
+        self.gate: asyncio.Event | None = None
+        self._script = script
+        self._facts = facts or Facts(completions=True, embeddings=True, count_tokens=True)
+        self._state = State.STARTING
+
+    def facts(self, model: str) -> Facts:  # noqa: ARG002 - the port names it
+        """Return the same facts for every model."""
+        return self._facts
+
+    async def __call__(self, call: Call, ctx: Context) -> Events:  # noqa: ARG002 - the port names it
+        """Answer by script."""
+        self.calls.append(call)
+        self.open += 1
+        try:
+            for answer in self._script(call):
+                if self.gate is not None:
+                    await self.gate.wait()
+                if isinstance(answer, ServerError):
+                    raise answer.at(self.name)
+                yield answer
+        finally:
+            self.open -= 1
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return one model, ``echo``."""
+        return (ModelInfo(id="echo", provider=self.name, created=1_700_000_000),)
+
+    def state(self) -> tuple[State, str]:
+        """Return ``STARTING`` until started."""
+        return self._state, ""
+
+    async def start(self) -> None:
+        """Become ready."""
+        self._state = State.READY
+
+    async def close(self) -> None:
+        """Have nothing to release."""
+
+
+class FakeObserver:
+    """Remembers what it was told: ``("started" | "first" | "finished", request id, error kind or None)``."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str | None]] = []
+        self.usages: list[Usage] = []
+
+    def started(self, ctx: Context) -> None:
+        """Remember a start."""
+        self.told.append(("started", ctx.request_id, None))
+
+    def first_content(self, ctx: Context) -> None:
+        """Remember a first content."""
+        self.told.append(("first", ctx.request_id, None))
+
+    def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
+        """Remember an end."""
+        self.usages.append(usage)
+        self.told.append(("finished", ctx.request_id, error.kind.value if error else None))
+
+
+async def collect(answers: Events) -> Sequence[Answer]:
+    """Return everything that ``answers`` yields, and close it."""
+    async with aclosing(answers):
+        return [answer async for answer in answers]
+
+
+def chunks(*texts: str) -> tuple[Chunk, ...]:
+    """Return the stream of an answer that says ``texts`` in one part, without an end."""
+    return tuple(Chunk((TextDelta(text),)) for text in texts)

@@ -1,0 +1,149 @@
+"""The commit point: before the first content a failure moves on unseen, after it the failure is the caller's."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_server.contract import (
+    Answer,
+    Call,
+    ChatCall,
+    Chunk,
+    Context,
+    ErrorKind,
+    Finish,
+    FinishReason,
+    Message,
+    Role,
+    ServerError,
+    Started,
+    Text,
+    TextDelta,
+)
+from llm_server.pipeline import Routed
+from llm_server.routing import FixedOrder, RoutingConfig
+from llm_server.testing import FakeProvider, collect
+
+STARTED = Chunk((Started(id="1"),))
+PING = Chunk((), b": ping\n\n")
+HELLO = Chunk((TextDelta("hello"),))
+END = Chunk((Finish(FinishReason.STOP),))
+PATHS = st.sampled_from(["ok", "early", "late", "silent"])
+
+
+def call(stream: bool = True) -> ChatCall:
+    return ChatCall(model="both", stream=stream, messages=(Message(Role.USER, (Text("hi"),)),))
+
+
+def failure(kind: ErrorKind = ErrorKind.UPSTREAM_OVERLOADED) -> ServerError:
+    return ServerError(kind, "no")
+
+
+def scripted(name: str, *steps: Answer | ServerError) -> FakeProvider:
+    return FakeProvider(name, lambda _: steps)
+
+
+def routed(*providers: FakeProvider) -> Routed:
+    names = [provider.name for provider in providers]
+    config = RoutingConfig(aliases={"both": tuple(f"{name}/m" for name in names)})
+    return Routed(FixedOrder(config, set(names), {}), {provider.name: provider for provider in providers})
+
+
+def told(steps: Iterable[Answer]) -> list[object]:
+    return [event for step in steps if isinstance(step, Chunk) for event in step.events]
+
+
+async def test_a_failure_before_content_moves_on_and_leaves_no_trace() -> None:
+    first, second = scripted("a", STARTED, PING, failure()), scripted("b", STARTED, HELLO, END)
+    ctx = Context(request_id="r")
+    answers = await collect(routed(first, second)(call(), ctx))
+    assert answers == [STARTED, HELLO, END]
+    assert [(a.provider, a.error) for a in ctx.attempts] == [
+        ("a", ErrorKind.UPSTREAM_OVERLOADED),
+        ("b", None),
+    ]
+
+
+async def test_a_failure_after_content_is_raised_and_nothing_else_is_tried() -> None:
+    first, second = scripted("a", STARTED, HELLO, failure()), scripted("b", HELLO, END)
+    seen: list[Answer] = []
+    with pytest.raises(ServerError):
+        async for answer in routed(first, second)(call(), Context(request_id="r")):
+            seen.append(answer)
+    assert seen == [STARTED, HELLO]
+    assert second.calls == []
+
+
+@pytest.mark.parametrize("kind", list(ErrorKind))
+async def test_only_retryable_kinds_move_on(kind: ErrorKind) -> None:
+    second = scripted("b", HELLO, END)
+    handler = routed(scripted("a", failure(kind)), second)
+    if kind.retryable:
+        assert await collect(handler(call(), Context(request_id="r"))) == [HELLO, END]
+    else:
+        with pytest.raises(ServerError) as caught:
+            await collect(handler(call(), Context(request_id="r")))
+        assert caught.value.kind is kind
+    assert len(second.calls) == int(kind.retryable)
+
+
+async def test_the_last_failure_is_the_callers() -> None:
+    handler = routed(scripted("a", failure()), scripted("b", failure(ErrorKind.UPSTREAM_TIMEOUT)))
+    with pytest.raises(ServerError) as caught:
+        await collect(handler(call(), Context(request_id="r")))
+    assert (caught.value.kind, caught.value.provider) == (ErrorKind.UPSTREAM_TIMEOUT, "b")
+
+
+async def test_the_callers_bytes_survive_being_addressed() -> None:
+    provider = FakeProvider("a")
+    asked = ChatCall(model="both", raw=b"{}", messages=call().messages)
+    await collect(routed(provider)(asked, Context(request_id="r")))
+    assert (provider.calls[0].model, provider.calls[0].raw) == ("m", b"{}")
+
+
+async def test_leaving_closes_the_provider() -> None:
+    provider = scripted("a", STARTED, HELLO, HELLO, END)
+    ctx = Context(request_id="r")
+    answers = routed(provider)(call(), ctx)
+    await anext(answers)
+    assert provider.open == 1
+    await answers.aclose()
+    assert provider.open == 0
+    assert ctx.attempts[0].error is ErrorKind.CLIENT_CLOSED
+
+
+@given(st.lists(PATHS, min_size=1, max_size=5))
+async def test_whatever_fails_the_caller_sees_one_answer_or_one_error(paths: list[str]) -> None:
+    scripts: dict[str, tuple[Answer | ServerError, ...]] = {
+        "ok": (STARTED, HELLO, END),
+        "early": (STARTED, failure()),
+        "late": (STARTED, HELLO, failure()),
+        "silent": (STARTED, END),
+    }
+    providers = [scripted(f"p{at}", *scripts[path]) for at, path in enumerate(paths)]
+    seen: list[Answer] = []
+    failed = False
+    try:
+        async for answer in routed(*providers)(call(), Context(request_id="r")):
+            seen.append(answer)
+    except ServerError:
+        failed = True
+    deciding = next((path for path in paths if path != "early"), "early")
+    expected = [step for step in scripts[deciding] if not isinstance(step, ServerError)]
+    assert told(seen) == ([] if deciding == "early" else told(expected))
+    assert failed == (deciding in ("early", "late"))
+    tried = paths.index(deciding) + 1 if deciding in paths and deciding != "early" else len(paths)
+    assert [len(provider.calls) for provider in providers] == [1] * tried + [0] * (len(paths) - tried)
+
+
+async def test_a_whole_answer_is_content() -> None:
+    def answer(asked: Call) -> Iterable[Answer | ServerError]:
+        yield from ()
+        raise AssertionError("never asked")
+
+    first, second = FakeProvider("a"), FakeProvider("b", answer)
+    answers = await collect(routed(first, second)(call(stream=False), Context(request_id="r")))
+    assert len(answers) == 1
+    assert second.calls == []
