@@ -63,6 +63,7 @@ class FakeProvider:
     Attributes:
         calls: the calls received, in order.
         open: how many answers are being given now.
+        asked: set when a call has arrived.
         gate: when set to an event, every answer waits for it before each step.
     """
 
@@ -70,6 +71,7 @@ class FakeProvider:
         self.name = name
         self.calls: list[Call] = []
         self.open = 0
+        self.asked = asyncio.Event()
         self.gate: asyncio.Event | None = None
         self._script = script
         self._facts = facts or Facts(completions=True, embeddings=True, count_tokens=True)
@@ -83,6 +85,7 @@ class FakeProvider:
         """Answer by script."""
         self.calls.append(call)
         self.open += 1
+        self.asked.set()
         try:
             for answer in self._script(call):
                 if self.gate is not None:
@@ -128,6 +131,19 @@ class FakeObserver:
         """Remember an end."""
         self.usages.append(usage)
         self.told.append(("finished", ctx.request_id, error.kind.value if error else None))
+
+
+async def outcome(answers: Events) -> tuple[list[Answer], ServerError | None]:
+    """Return everything that ``answers`` yields and the error that ended it, if one did."""
+    seen: list[Answer] = []
+    async with aclosing(answers):
+        while True:
+            try:
+                seen.append(await anext(answers))
+            except StopAsyncIteration:
+                return seen, None
+            except ServerError as error:
+                return seen, error
 
 
 async def collect(answers: Events) -> Sequence[Answer]:

@@ -89,8 +89,7 @@ async def test_a_cancel_after_the_deadline_is_the_deadlines(ahead_s: float, kind
     handler, observer = observed(provider)
     ctx = Context(request_id="r", deadline_s=time.perf_counter() + ahead_s)
     task = asyncio.create_task(collect(handler(CALL, ctx)))
-    while not provider.open:
-        await asyncio.sleep(0)
+    await provider.asked.wait()
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -1,4 +1,4 @@
-"""The commit point: before the first content a failure moves on unseen, after it the failure is the caller's."""
+"""The commit point: a failure before the first content moves on unseen, one after it is the caller's."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ from llm_server.contract import (
 )
 from llm_server.pipeline import Routed
 from llm_server.routing import FixedOrder, RoutingConfig
-from llm_server.testing import FakeProvider, collect
+from llm_server.testing import FakeProvider, collect, outcome
 
 STARTED = Chunk((Started(id="1"),))
 PING = Chunk((), b": ping\n\n")
@@ -68,10 +68,8 @@ async def test_a_failure_before_content_moves_on_and_leaves_no_trace() -> None:
 
 async def test_a_failure_after_content_is_raised_and_nothing_else_is_tried() -> None:
     first, second = scripted("a", STARTED, HELLO, failure()), scripted("b", HELLO, END)
-    seen: list[Answer] = []
-    with pytest.raises(ServerError):
-        async for answer in routed(first, second)(call(), Context(request_id="r")):
-            seen.append(answer)
+    seen, error = await outcome(routed(first, second)(call(), Context(request_id="r")))
+    assert error is not None
     assert seen == [STARTED, HELLO]
     assert second.calls == []
 
@@ -123,17 +121,11 @@ async def test_whatever_fails_the_caller_sees_one_answer_or_one_error(paths: lis
         "silent": (STARTED, END),
     }
     providers = [scripted(f"p{at}", *scripts[path]) for at, path in enumerate(paths)]
-    seen: list[Answer] = []
-    failed = False
-    try:
-        async for answer in routed(*providers)(call(), Context(request_id="r")):
-            seen.append(answer)
-    except ServerError:
-        failed = True
+    seen, error = await outcome(routed(*providers)(call(), Context(request_id="r")))
     deciding = next((path for path in paths if path != "early"), "early")
     expected = [step for step in scripts[deciding] if not isinstance(step, ServerError)]
     assert told(seen) == ([] if deciding == "early" else told(expected))
-    assert failed == (deciding in ("early", "late"))
+    assert (error is not None) == (deciding in ("early", "late"))
     tried = paths.index(deciding) + 1 if deciding in paths and deciding != "early" else len(paths)
     assert [len(provider.calls) for provider in providers] == [1] * tried + [0] * (len(paths) - tried)
 
