@@ -1,0 +1,103 @@
+"""The metrics that the server has: names, labels and help. An interface, documented in ``docs/metrics.md``.
+
+Labels take few values: ``route`` is a path template, ``provider`` a configured name, ``kind`` and ``outcome``
+come from the error registry, and ``model`` is bounded (see :mod:`llm_server.telemetry.metrics`).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+TARGET = ("provider", "model")
+REQUEST = ("route", *TARGET)
+NAMESPACE = "llm_server"
+OVERHEAD_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
+"""What the server itself adds is a thousand times less than what a model takes."""
+
+
+class Families:
+    """Every metric, registered in ``registry``. ``buckets_s`` are the bounds of the latency histograms."""
+
+    def __init__(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
+        # Creation times double the number of series; nothing reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there
+        self._requests(registry, buckets_s)
+        self._upstreams(registry, buckets_s)
+        self._server(registry)
+
+    def _requests(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
+        self.requests = counter("requests", "Requests finished, by final status.", (*REQUEST, "status"))
+        self.errors = counter("errors", "Requests that ended in an error, by kind.", (*REQUEST, "kind"))
+        self.in_flight = Gauge(
+            "requests_in_flight",
+            "Requests being answered now.",
+            ("route",),
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.duration = histogram(
+            "request_duration_seconds",
+            "Time from the request's arrival to the end of its answer.",
+            REQUEST,
+            buckets=buckets_s,
+        )
+        self.first_token = histogram(
+            "time_to_first_token_seconds",
+            "Time from the arrival of a streamed request to the first content of its answer.",
+            TARGET,
+            buckets=buckets_s,
+        )
+        self.overhead = histogram(
+            "overhead_seconds",
+            "Part of the request's duration that was not spent in attempts upstream.",
+            ("route",),
+            buckets=OVERHEAD_BUCKETS_S,
+        )
+        self.tokens = counter("tokens", "Tokens billed, by kind.", (*TARGET, "kind"))
+
+    def _upstreams(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
+        gauge = partial(Gauge, namespace=NAMESPACE, registry=registry, multiprocess_mode="livesum")
+        self.attempts = Counter(
+            "attempts",
+            "Attempts upstream, by outcome.",
+            (*TARGET, "outcome"),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.upstream = Histogram(
+            "upstream_duration_seconds",
+            "Time of one attempt upstream, from its start to its end.",
+            TARGET,
+            namespace=NAMESPACE,
+            registry=registry,
+            buckets=buckets_s,
+        )
+        self.state = gauge(
+            "provider_state", "Workers in which the provider is in this state.", ("provider", "state")
+        )
+        provider = ("provider",)
+        self.pool = {
+            "open": gauge("pool_open_connections", "Connections that are open.", provider),
+            "busy": gauge("pool_busy_connections", "Connections that carry a request.", provider),
+            "waiting": gauge("pool_waiting_requests", "Requests that wait for a connection.", provider),
+            "limit": gauge("pool_connection_limit", "Connections that may be open.", provider),
+        }
+
+    def _server(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        self.lines_dropped = counter("log_lines_dropped", "Request log lines that could not be written.")
+        self.failures = counter(
+            "observer_failures", "Exceptions in a part of telemetry, which then lost an event.", ("observer",)
+        )
+        self.build = Gauge(
+            "build_info",
+            "Always 1; the version is in the label.",
+            ("version",),
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )

@@ -1,0 +1,178 @@
+"""The request log: one JSON line for each request, numbers and names, never content."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from llm_server.contract import Attempt, Context, ServerError, Usage
+from llm_server.telemetry.config import TelemetryConfig
+
+MAX_NAME = 200
+"""Characters kept of a name that a caller or an upstream chose."""
+MAX_DETAIL = 2_000
+"""Characters kept of what an error tells the operator."""
+
+
+class AttemptLine(Struct, omit_defaults=True):
+    """An attempt in the request log. ``upstream_id`` is what the provider's support asks for."""
+
+    provider: str
+    model: str
+    latency_ms: float
+    upstream_id: str = ""
+    error: str = ""
+
+
+class RequestLine(Struct, omit_defaults=True):
+    """A line of the request log. What was not known, or is zero, is left out."""
+
+    time: datetime
+    request_id: str
+    route: str
+    model: str
+    status: int
+    latency_ms: float
+    event: str = "request"
+    streamed: bool = False
+    ttft_ms: float | None = None
+    provider: str = ""
+    upstream_model: str = ""
+    error: str = ""
+    param: str = ""
+    detail: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    attempts: list[AttemptLine] = []
+    dropped: list[str] = []
+    estimated: list[str] = []
+
+
+class RequestLog:
+    """An observer that collects lines and writes them in batches, in a thread. Implements ``Observer``.
+
+    Args:
+        config: the interval and the bound of the buffer.
+        write: takes the bytes of whole lines; may block, may raise ``OSError``.
+        redact: takes the secrets out of a text, JSON or not.
+        on_drop: told the number of lines that were lost, because the buffer was full or ``write`` failed.
+    """
+
+    def __init__(
+        self,
+        config: TelemetryConfig,
+        write: Callable[[bytes], object],
+        *,
+        redact: Callable[[str], str],
+        on_drop: Callable[[int], object],
+    ) -> None:
+        self._config = config
+        self._write = write
+        self._redact = redact
+        self._on_drop = on_drop
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._lines: list[RequestLine] = []
+        self._first_s: dict[int, float] = {}
+        self._flushing = asyncio.Lock()
+
+    def started(self, ctx: Context) -> None:
+        """Nothing is written before the end."""
+
+    def first_content(self, ctx: Context) -> None:
+        """Remember when a streamed answer began; forgotten again when the request is finished."""
+        if ctx.streamed:
+            self._first_s[id(ctx)] = time.perf_counter()
+
+    def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
+        """Add the request's line to the buffer, or count it as lost when the buffer is full."""
+        first_s = self._first_s.pop(id(ctx), None)
+        if len(self._lines) >= self._config.log_buffer_lines:
+            self._on_drop(1)
+            return
+        attempt = ctx.attempt
+        line = RequestLine(
+            time=datetime.now(UTC),
+            request_id=self._short(ctx.request_id),
+            route=ctx.route,
+            model=self._short(ctx.model),
+            status=error.kind.status if error else 200,
+            latency_ms=_ms(time.perf_counter() - ctx.started_s),
+            streamed=ctx.streamed,
+            ttft_ms=None if first_s is None else _ms(first_s - ctx.started_s),
+            provider=attempt.provider if attempt else "",
+            upstream_model=self._short(attempt.model) if attempt else "",
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            attempts=[self._attempt(each) for each in ctx.attempts],
+            dropped=[self._short(name) for name in ctx.dropped],
+            estimated=list(ctx.estimated),
+        )
+        if error is not None:
+            line.error = error.kind.value
+            line.param = self._short(error.param or "")
+            line.detail = self._short(error.detail, MAX_DETAIL)
+        self._lines.append(line)
+
+    async def run(self) -> None:
+        """Write what was collected, at each interval, until cancelled; then what is left."""
+        try:
+            while True:
+                await asyncio.sleep(self._config.log_flush_s)
+                await self.flush()
+        finally:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was collected until now."""
+        async with self._flushing:
+            lines, self._lines = self._lines, []
+            if not lines:
+                return
+            try:
+                await asyncio.to_thread(self._write_lines, lines)
+            except OSError:
+                # The disk is full or the reader is gone; requests go on.
+                self._on_drop(len(lines))
+
+    def _write_lines(self, lines: list[RequestLine]) -> None:
+        self._write(self._redact(self._encode(lines).decode()).encode())
+
+    def _attempt(self, attempt: Attempt) -> AttemptLine:
+        return AttemptLine(
+            provider=attempt.provider,
+            model=self._short(attempt.model),
+            latency_ms=_ms(attempt.upstream_s),
+            upstream_id=self._short(attempt.upstream_id),
+            error=attempt.error.value if attempt.error else "",
+        )
+
+    def _short(self, text: str, limit: int = MAX_NAME) -> str:
+        """Bound a foreign string, and replace halves of surrogate pairs, which cannot be encoded."""
+        if len(text) > limit:
+            # A secret cut in two would not be recognised later.
+            text = self._redact(text)[:limit] + "…"
+        return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def to_stream(stream: BinaryIO) -> Callable[[bytes], None]:
+    """Return a function that writes bytes to ``stream`` at once."""
+
+    def write(data: bytes) -> None:
+        stream.write(data)
+        stream.flush()
+
+    return write
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
