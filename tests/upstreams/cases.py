@@ -1,7 +1,7 @@
 """The corpus: what real providers send, as bytes on disk, each with its source noted.
 
 ``corpus/<vendor>/<case>.<whole|stream>/`` holds ``response.json``, ``response.sse`` or ``response.ndjson``
-(the exact bytes of the body) and ``meta.yaml``. A case in both forms tells one answer: the same one. A vendor's
+(the exact bytes of the body) and ``meta.yaml``. A case in both forms tells one answer twice. A vendor's
 ``answers.yaml`` states it once, in words that are nobody's dialect, and ``errors.yaml`` lists its refusals.
 """
 

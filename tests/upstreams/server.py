@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.upstreams.cases import Refusal, exists, load
+from tests.upstreams.cases import Form, Refusal, exists, load
 from tests.upstreams.upstream import Answer, Connection, Request, Responder, Upstream
 
 
@@ -95,7 +95,7 @@ async def vendor(name: str, **chosen: str | Answer) -> AsyncIterator[Upstream]:
             pick = f"native_{pick}"
         elif operation == "embeddings" and request.json().get("encoding_format") == "base64":
             pick = f"{pick}_base64" if exists(name, f"{pick}_base64", "whole") else pick
-        form = "stream" if wants_stream(request) else "whole"
+        form: Form = "stream" if wants_stream(request) else "whole"
         return load(name, pick, form) if exists(name, pick, form) else _NOT_FOUND
 
     async with upstream(route) as up:
