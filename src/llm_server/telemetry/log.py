@@ -21,10 +21,11 @@ _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 
 class Redactor:
-    """Replaces every occurrence of the known secrets in a text by ``***``, escaped as in JSON or not."""
+    """Replaces every occurrence of the known secrets in a text by ``***``: plain, as ``repr`` or as JSON."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         plain = {secret.reveal() for secret in secrets if len(secret.reveal()) >= MIN_SECRET}
+        plain |= {repr(value)[1:-1] for value in plain}
         escaped = {msgspec.json.encode(value).decode()[1:-1] for value in plain}
         # The longest first: a secret may be part of another.
         self._secrets = tuple(map(Secret, sorted(plain | escaped, key=len, reverse=True)))
