@@ -1,7 +1,8 @@
 """How fast does a base install answer, and how much memory does it hold when idle? (Linux)
 
-A fresh virtual environment gets the base package (no extras, locked versions). The server is started in it with
-no key, no model and an empty home, on a free port; time runs from ``exec`` to the first 200 of ``/health/ready``.
+A fresh virtual environment gets the base package (no extras, locked versions). The server is started in it
+with no key, no model and an empty home, on a free port; time runs from ``exec`` to the first 200 of
+``/health/ready``.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def ready(url: str, process: subprocess.Popen[bytes]) -> bool:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor seconds (user and system) that ``pid`` has used; proc(5), stat fields 14 and 15."""
+    """Return the processor seconds, user and system, of ``pid``; proc(5), stat fields 14 and 15."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
