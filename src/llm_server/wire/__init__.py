@@ -1,1 +1,17 @@
-"""The public dialects served, as bytes: OpenAI chat, completions and embeddings; Anthropic messages; SSE. Pure codecs."""
+"""The public dialects served, as bytes: OpenAI and Anthropic, and server-sent events. Pure codecs.
+
+Each codec is one endpoint of a dialect; see :class:`llm_server.wire.codec.Codec` for what it promises.
+"""
+
+from llm_server.wire.codec import Codec, StreamEncoder
+from llm_server.wire.openai.codec import CHAT as OPENAI_CHAT
+from llm_server.wire.openai.codec import EMBEDDINGS as OPENAI_EMBEDDINGS
+from llm_server.wire.openai.codec import TEXT as OPENAI_TEXT
+
+__all__ = [
+    "OPENAI_CHAT",
+    "OPENAI_EMBEDDINGS",
+    "OPENAI_TEXT",
+    "Codec",
+    "StreamEncoder",
+]

@@ -1,0 +1,197 @@
+"""Streamed answers in OpenAI's form: chunks, then usage if asked for, then ``[DONE]``."""
+
+import time
+
+import msgspec
+from msgspec import Raw, Struct
+
+from llm_server.contract import (
+    ChatCall,
+    Chunk,
+    Event,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    ServerError,
+    Started,
+    TextCall,
+    TextDelta,
+    ToolDelta,
+    Usage,
+)
+from llm_server.wire.openai import answers as wire
+from llm_server.wire.openai.errors import encode_error
+from llm_server.wire.openai.response import FINISH, new_id, usage_body
+from llm_server.wire.sse import frame
+
+DONE = b"data: [DONE]\n\n"
+
+_NULL = Raw(b"null")
+_encode = msgspec.json.Encoder().encode
+
+
+class _Head(Struct):
+    """The fields that every chunk of a stream begins with."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+
+
+def _index(event: Event) -> int:
+    """Return the choice that ``event`` is about; the start of an answer is told in the first."""
+    return 0 if isinstance(event, (Started, Usage)) else event.index
+
+
+class Stream:
+    """Writes one stream. Subclasses say what a choice looks like.
+
+    Follows the events of passed-on frames too, so that what is encoded after them continues the same answer.
+    """
+
+    object = ""
+    prefix = ""
+
+    def __init__(self, call: ChatCall | TextCall) -> None:
+        self._model = call.model
+        self._include_usage = call.include_usage
+        self._tail = b',"usage":null}\n\n' if call.include_usage else b"}\n\n"
+        self._head = b""
+        self._usage: Usage | None = None
+
+    def encode(self, chunk: Chunk) -> bytes:
+        """Return what to write for ``chunk``: its frame, or one server-sent event for each of its events."""
+        if chunk.frame:
+            return self._passed_on(chunk)
+        if len(chunk.events) == 1:
+            return self._written(chunk.events[0])
+        return b"".join(map(self._written, chunk.events))
+
+    def end(self) -> bytes:
+        """Return the usage that was asked for and not yet written, and the terminal event."""
+        if self._usage is None or not self._include_usage:
+            return DONE
+        usage = _encode(usage_body(self._usage))
+        return b'%b[],"usage":%b}\n\n%b' % (self._start(), usage, DONE)
+
+    def error(self, error: ServerError) -> bytes:
+        """Return ``error`` as OpenAI's clients expect it in a stream."""
+        return frame(encode_error(error))
+
+    def _passed_on(self, chunk: Chunk) -> bytes:
+        for event in chunk.events:
+            match event:
+                case Usage():
+                    self._usage = None  # the frame itself tells it, or nobody wants to know
+                case Started():
+                    self._start(event)
+                    self._follow(event)
+                case _:
+                    self._follow(event)
+        only_usage = bool(chunk.events) and all(isinstance(event, Usage) for event in chunk.events)
+        return b"" if only_usage and not self._include_usage else chunk.frame
+
+    def _written(self, event: Event) -> bytes:
+        if isinstance(event, Usage):
+            self._usage = event  # OpenAI tells usage last, whenever the upstream did
+            return b""
+        if isinstance(event, Started):
+            self._start(event)
+        choice = self._choice(event)
+        if choice is None:
+            return b""
+        return b"%b%b%b" % (self._start(), _encode([choice]), self._tail)
+
+    def _start(self, started: Started | None = None) -> bytes:
+        """Return how every event begins, up to the choices; made once, from ``started`` if it is known by then."""
+        if not self._head:
+            started = started or Started()
+            head = _Head(
+                started.id or new_id(self.prefix),
+                self.object,
+                started.created or int(time.time()),
+                started.model or self._model,
+            )
+            self._head = b'data: %b,"choices":' % _encode(head)[:-1]
+        return self._head
+
+    def _choice(self, event: Event) -> wire.ChatChoice | wire.TextChoice | None:
+        """Return ``event`` as a choice, or ``None`` when this form cannot say it."""
+        raise NotImplementedError
+
+    def _follow(self, event: Event) -> None:
+        """Note an event that a frame has already told."""
+        raise NotImplementedError
+
+
+class ChatStream(Stream):
+    """Writes a streamed chat answer."""
+
+    object = "chat.completion.chunk"
+    prefix = "chatcmpl"
+
+    def __init__(self, call: ChatCall) -> None:
+        super().__init__(call)
+        self._introduced: set[int] = set()
+        self._tools: dict[tuple[int, int], int] = {}
+
+    def _choice(self, event: Event) -> wire.ChatChoice | None:
+        if isinstance(event, ReasoningDelta) and not event.text:
+            return None  # a signature or ciphertext: proof for the upstream alone
+        index = _index(event)
+        role = "assistant" if index not in self._introduced else msgspec.UNSET
+        self._introduced.add(index)
+        delta, logprobs, finish = wire.Saying(role=role), _NULL, None
+        match event:
+            case TextDelta():
+                delta = wire.Saying(role=role, content=event.text)
+                logprobs = event.logprobs if bytes(event.logprobs) else _NULL
+            case ReasoningDelta():
+                delta = wire.Saying(role=role, reasoning_content=event.text)
+            case ToolDelta():
+                delta = wire.Saying(role=role, tool_calls=[self._tool(event)])
+            case RefusalDelta():
+                delta = wire.Saying(role=role, refusal=event.text)
+            case Finish():
+                finish = FINISH[event.reason]
+            case Started():
+                delta = wire.Saying(role="assistant", content="")
+        return wire.ChatChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)
+
+    def _tool(self, event: ToolDelta) -> wire.CalledTool:
+        function = wire.CalledFunction(name=event.name or msgspec.UNSET, arguments=event.arguments)
+        known = (event.index, event.part) in self._tools
+        number = self._number(event)
+        if known:
+            return wire.CalledTool(index=number, function=function)
+        return wire.CalledTool(index=number, id=event.id, type="function", function=function)
+
+    def _number(self, event: ToolDelta) -> int:
+        """Return the place of a tool call among those of its choice."""
+        before = sum(index == event.index for index, _ in self._tools)
+        return self._tools.setdefault((event.index, event.part), before)
+
+    def _follow(self, event: Event) -> None:
+        if isinstance(event, ToolDelta):
+            self._number(event)
+        self._introduced.add(_index(event))
+
+
+class TextStream(Stream):
+    """Writes a streamed completions answer, which has room for text alone."""
+
+    object = "text_completion"
+    prefix = "cmpl"
+
+    def _choice(self, event: Event) -> wire.TextChoice | None:
+        match event:
+            case TextDelta():
+                logprobs = event.logprobs if bytes(event.logprobs) else _NULL
+                return wire.TextChoice(text=event.text, index=event.index, logprobs=logprobs)
+            case Finish():
+                return wire.TextChoice(index=event.index, finish_reason=FINISH[event.reason])
+        return None
+
+    def _follow(self, event: Event) -> None:
+        """Nothing to note: text has no parts to count."""
