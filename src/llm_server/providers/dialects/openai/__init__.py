@@ -1,0 +1,1 @@
+"""OpenAI's chat, completions and embeddings, outbound, and the many APIs modelled on them."""
