@@ -8,7 +8,7 @@ PYTHONS ?= python3 python3.13 python3.12 python3.14 python3.11 python
 
 UV_VERSION := 0.13.9
 BIN        := $(VENV)/bin
-PIP        := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP        := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 LOCKED     := $(PIP) install --require-hashes --no-deps -r
 
 .DEFAULT_GOAL := help
@@ -64,6 +64,8 @@ $(BIN)/python:
 $(VENV)/.local: locks/build.txt locks/local.txt pyproject.toml | $(BIN)/python
 	@echo "Installing the server with its embedded engine ..."
 	@$(LOCKED) locks/build.txt -r locks/local.txt
+	@$(BIN)/python -c 'import xllamacpp' || { \
+	  echo "The embedded engine does not load. On Debian: apt-get install libgomp1 libstdc++6" >&2; exit 1; }
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -75,5 +77,5 @@ $(VENV)/.dev: locks/dev.txt pyproject.toml | $(BIN)/python
 
 $(VENV)/.lock: Makefile | $(BIN)/python
 	@$(BIN)/python -m venv $(VENV)/lock
-	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv==$(UV_VERSION)
+	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet --quiet install uv==$(UV_VERSION)
 	@touch $@
