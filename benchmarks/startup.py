@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 def install(folder: Path) -> Path:
     """Install the base package into a new environment in ``folder``; return its ``llm-server``."""
     venv.create(folder / "venv", with_pip=True)
-    pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(ROOT / "locks/base.txt")], check=True)
     source = folder / "source"  # a copy: building must not write into the tree
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__"))
