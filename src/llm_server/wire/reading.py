@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Generic, Never, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from llm_server.contract import ErrorKind, ServerError
 from llm_server.wire.shapes import Shape
+
+_EMPTY = Raw(b"")
 
 MAX_DEPTH = 64
 """Bound on nested arrays and objects; deeper bodies are attacks on recursive readers behind us."""
@@ -30,6 +33,14 @@ _WORDS = {"str": "a string", "int": "an integer", "float": "a number", "bool": "
 def invalid(path: str, message: str) -> ServerError:
     """Return the error for a caller's field: ``path`` where it is, ``message`` what is wrong with it."""
     return ServerError(ErrorKind.INVALID_REQUEST, f"{path}: {message}", param=path)
+
+
+def object_or_empty(raw: Raw) -> Raw | None:
+    """Return ``raw`` if it holds a JSON object, an empty one for null or nothing, ``None`` for anything else."""
+    first = bytes(memoryview(raw)[:1])
+    if first == b"{":
+        return raw
+    return _EMPTY if first in {b"", b"n"} else None
 
 
 class Reader(Generic[T]):
@@ -60,7 +71,7 @@ class Reader(Generic[T]):
             raise _malformed(body, error) from None
         if not body.isascii():
             _check_utf8(body)
-        if body.count(b'"model"') > 1 or _ESCAPED_ASCII.search(body):
+        if body.find(b'"model"') != body.rfind(b'"model"') or (b"\\" in body and _ESCAPED_ASCII.search(body)):
             _check_one_model(body)
         return request
 

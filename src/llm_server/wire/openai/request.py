@@ -1,8 +1,7 @@
 """A caller's chat request, from OpenAI's body to a :class:`ChatCall`."""
 
-from collections.abc import Mapping, Sequence
-
-from msgspec import Raw
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from llm_server.contract import (
     ChatCall,
@@ -24,11 +23,10 @@ from llm_server.contract import (
 )
 from llm_server.wire.images import image_from_url
 from llm_server.wire.openai import types as wire
-from llm_server.wire.reading import Reader, invalid
+from llm_server.wire.reading import Reader, invalid, object_or_empty
 from llm_server.wire.shapes import Unmodelled
 
 _LEGACY_FUNCTIONS = "Use 'tools' and 'tool_choice' instead of 'functions' and 'function_call'."
-_NULL = b"null"
 
 READER = Reader(
     wire.ChatRequest,
@@ -41,7 +39,7 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
     del headers  # none of OpenAI's own changes the meaning
     request = READER.read(body)
     choice, allowed = _tool_choice(request.tool_choice)
-    tools = tuple(_tool(tool, at) for at, tool in enumerate(request.tools)) if request.tools else ()
+    tools = tuple([_tool(tool, at) for at, tool in enumerate(request.tools or ())])
     if allowed is not None:
         tools = tuple(tool for tool in tools if tool.name in allowed)
     return ChatCall(
@@ -49,7 +47,9 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
         dialect="openai",
         raw=body,
         stream=request.stream or False,
-        messages=tuple(_message(message, at) for at, message in enumerate(request.messages)),
+        messages=tuple(
+            [_MESSAGES[type(message)](message, at) for at, message in enumerate(request.messages)]
+        ),
         tools=tools,
         tool_choice=choice,
         parallel_tools=request.parallel_tool_calls,
@@ -99,96 +99,88 @@ def _sampling(request: wire.ChatRequest) -> Sampling:
     return shared_sampling(request, limit, (alternatives or 0) if request.logprobs else None)
 
 
-def _message(message: wire.Message, at: int) -> Message:
-    match message:
-        case wire.UserMessage():
-            role = Role.USER
-        case wire.AssistantMessage():
-            return Message(Role.ASSISTANT, _said(message, at), message.name or "")
-        case wire.ToolMessage():
-            return Message(Role.TOOL, _tool_result(message, at))
-        case _:
-            role = Role.SYSTEM
-    content = message.content
-    parts = (Text(content),) if isinstance(content, str) else _parts(content, at)
-    return Message(role, parts, message.name or "")
+def _user(message: wire.UserMessage, at: int) -> Message:
+    return Message(Role.USER, _parts(message.content, at), message.name or "")
 
 
-_ContentPart = wire.TextPart | wire.ImagePart | wire.RefusalPart | Unmodelled
+def _system(message: wire.SystemMessage | wire.DeveloperMessage, at: int) -> Message:
+    return Message(Role.SYSTEM, _parts(message.content, at), message.name or "")
 
 
-def _parts(content: Sequence[_ContentPart], message: int) -> tuple[Text | Image | Refusal | Opaque, ...]:
-    return tuple(_part(part, message, at) for at, part in enumerate(content))
-
-
-def _part(part: _ContentPart, message: int, at: int) -> Text | Image | Refusal | Opaque:
-    match part:
-        case wire.TextPart():
-            return Text(part.text)
-        case wire.ImagePart():
-            image = image_from_url(part.image_url.url, part.image_url.detail or "")
-            if image is None:
-                where = f"messages[{message}].content[{at}].image_url.url"
-                raise invalid(where, "expected an http(s) URL or a base64 data: URL of an image.")
-            return image
-        case wire.RefusalPart():
-            return Refusal(part.refusal)
-        case Unmodelled():
-            return Opaque(part.kind)
-
-
-def _said(message: wire.AssistantMessage, at: int) -> tuple[Part, ...]:
+def _assistant(message: wire.AssistantMessage, at: int) -> Message:
     parts: list[Part] = []
     if thought := message.reasoning_content or message.reasoning:
         parts.append(Thinking(text=thought))
-    if isinstance(message.content, str):
-        parts.append(Text(message.content))
-    elif message.content:
+    if message.content is not None:
         parts += _parts(message.content, at)
     if message.refusal:
         parts.append(Refusal(message.refusal))
-    for call in message.tool_calls or ():
-        match call:
-            case wire.FunctionToolCall():
-                parts.append(ToolCall(call.id, call.function.name, call.function.arguments))
-            case Unmodelled():
-                parts.append(Opaque(f"{call.kind} tool call"))
-    return tuple(parts)
+    if message.tool_calls:
+        parts += [_PARTS[type(call)](call, at, 0) for call in message.tool_calls]
+    return Message(Role.ASSISTANT, tuple(parts), message.name or "")
 
 
-def _tool_result(message: wire.ToolMessage, at: int) -> tuple[Part, ...]:
+def _tool_result(message: wire.ToolMessage, at: int) -> Message:
     """The result; parts that a result cannot hold stand beside it, so that a translation still meets them."""
-    content = message.content
-    if isinstance(content, str):
-        return (ToolResult(call_id=message.tool_call_id, parts=(Text(content),)),)
-    parts = _parts(content, at)
+    parts = _parts(message.content, at)
     held = tuple(part for part in parts if isinstance(part, (Text, Image)))
-    return (
-        ToolResult(call_id=message.tool_call_id, parts=held),
-        *(part for part in parts if isinstance(part, Opaque)),
-    )
+    beside = (part for part in parts if isinstance(part, Opaque))
+    return Message(Role.TOOL, (ToolResult(call_id=message.tool_call_id, parts=held), *beside))
+
+
+_MESSAGES: dict[type, Callable[[Any, int], Message]] = {
+    wire.SystemMessage: _system,
+    wire.DeveloperMessage: _system,
+    wire.UserMessage: _user,
+    wire.AssistantMessage: _assistant,
+    wire.ToolMessage: _tool_result,
+}
+"""How each message is read; a table, because asking one type after the other costs more than the reading."""
+
+
+def _parts(content: str | Sequence[object], message: int) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Text(content),)
+    return tuple([_PARTS[type(part)](part, message, at) for at, part in enumerate(content)])
+
+
+def _image(part: wire.ImagePart, message: int, at: int) -> Image:
+    image = image_from_url(part.image_url.url, part.image_url.detail or "")
+    if image is None:
+        where = f"messages[{message}].content[{at}].image_url.url"
+        raise invalid(where, "expected an http(s) URL or a base64 data: URL of an image.")
+    return image
+
+
+def _opaque(part: Unmodelled, _message: int, _at: int) -> Opaque:
+    return Opaque(part.kind)
+
+
+_PARTS: dict[type, Callable[[Any, int, int], Part]] = {
+    wire.TextPart: lambda part, _message, _at: Text(part.text),
+    wire.ImagePart: _image,
+    wire.RefusalPart: lambda part, _message, _at: Refusal(part.refusal),
+    wire.FunctionToolCall: lambda call, _message, _at: ToolCall(
+        call.id, call.function.name, call.function.arguments
+    ),
+    wire.AudioPart: _opaque,
+    wire.FilePart: _opaque,
+    wire.CustomToolCall: lambda call, _message, _at: Opaque(f"{call.kind} tool call"),
+    Unmodelled: _opaque,
+}
+"""How each part is read, with its place for error messages: the message's number and its own."""
 
 
 def _tool(tool: wire.FunctionTool | Unmodelled, at: int) -> Tool:
     if isinstance(tool, Unmodelled):
         return Tool(name=tool.kind, type=tool.kind)
     function = tool.function
+    schema = object_or_empty(function.parameters)
+    if schema is None:
+        raise invalid(f"tools[{at}].function.parameters", "expected a JSON Schema object.")
     return Tool(
-        name=function.name,
-        description=function.description or "",
-        parameters=schema_object(function.parameters, f"tools[{at}].function.parameters"),
-        strict=function.strict,
+        name=function.name, description=function.description or "", parameters=schema, strict=function.strict
     )
-
-
-def schema_object(schema: Raw, path: str) -> Raw:
-    """Return a JSON Schema's bytes, empty for none or null; a schema that is not an object is refused at ``path``."""
-    text = bytes(schema)
-    if not text or text == _NULL:
-        return Raw(b"")
-    if text[:1] != b"{":
-        raise invalid(path, "expected a JSON Schema object.")
-    return schema
 
 
 def _tool_choice(choice: object) -> tuple[ToolChoice | None, frozenset[str] | None]:
@@ -214,13 +206,16 @@ def _output(
         case wire.JsonObjectFormat():
             return OutputFormat(kind="json_object")
         case wire.JsonSchemaFormat():
-            schema = form.json_schema
+            wanted = form.json_schema
+            schema = object_or_empty(wanted.schema)
+            if schema is None:
+                raise invalid("response_format.json_schema.schema", "expected a JSON Schema object.")
             return OutputFormat(
                 kind="json_schema",
-                schema=schema_object(schema.schema, "response_format.json_schema.schema"),
-                name=schema.name,
-                description=schema.description or "",
-                strict=schema.strict,
+                schema=schema,
+                name=wanted.name,
+                description=wanted.description or "",
+                strict=wanted.strict,
             )
     return None
 

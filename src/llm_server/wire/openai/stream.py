@@ -3,7 +3,7 @@
 import time
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from llm_server.contract import (
     ChatCall,
@@ -41,7 +41,7 @@ class _Head(Struct):
 
 def _index(event: Event) -> int:
     """Return the choice that ``event`` is about; the start of an answer is told in the first."""
-    return 0 if isinstance(event, (Started, Usage)) else event.index
+    return getattr(event, "index", 0)
 
 
 class Stream:
@@ -80,23 +80,22 @@ class Stream:
         return frame(encode_error(error))
 
     def _passed_on(self, chunk: Chunk) -> bytes:
+        only_usage = bool(chunk.events)
         for event in chunk.events:
-            match event:
-                case Usage():
-                    self._usage = None  # the frame itself tells it, or nobody wants to know
-                case Started():
-                    self._start(event)
-                    self._follow(event)
-                case _:
-                    self._follow(event)
-        only_usage = bool(chunk.events) and all(isinstance(event, Usage) for event in chunk.events)
+            if type(event) is Usage:
+                self._usage = None  # the frame itself tells it, or nobody wants to know
+                continue
+            only_usage = False
+            if type(event) is Started:
+                self._start(event)
+            self._follow(event)
         return b"" if only_usage and not self._include_usage else chunk.frame
 
     def _written(self, event: Event) -> bytes:
-        if isinstance(event, Usage):
+        if type(event) is Usage:
             self._usage = event  # OpenAI tells usage last, whenever the upstream did
             return b""
-        if isinstance(event, Started):
+        if type(event) is Started:
             self._start(event)
         choice = self._choice(event)
         if choice is None:
@@ -137,17 +136,16 @@ class ChatStream(Stream):
         self._tools: dict[tuple[int, int], int] = {}
 
     def _choice(self, event: Event) -> wire.ChatChoice | None:
-        if isinstance(event, ReasoningDelta) and not event.text:
-            return None  # a signature or ciphertext: proof for the upstream alone
         index = _index(event)
-        role = "assistant" if index not in self._introduced else msgspec.UNSET
-        self._introduced.add(index)
+        role: str | UnsetType = UNSET if index in self._introduced else "assistant"
         delta, logprobs, finish = wire.Saying(role=role), _NULL, None
         match event:
             case TextDelta():
                 delta = wire.Saying(role=role, content=event.text)
                 logprobs = event.logprobs if bytes(event.logprobs) else _NULL
             case ReasoningDelta():
+                if not event.text:
+                    return None  # a signature or ciphertext: proof for the upstream alone
                 delta = wire.Saying(role=role, reasoning_content=event.text)
             case ToolDelta():
                 delta = wire.Saying(role=role, tool_calls=[self._tool(event)])
@@ -157,10 +155,11 @@ class ChatStream(Stream):
                 finish = FINISH[event.reason]
             case Started():
                 delta = wire.Saying(role="assistant", content="")
+        self._introduced.add(index)
         return wire.ChatChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)
 
     def _tool(self, event: ToolDelta) -> wire.CalledTool:
-        function = wire.CalledFunction(name=event.name or msgspec.UNSET, arguments=event.arguments)
+        function = wire.CalledFunction(name=event.name or UNSET, arguments=event.arguments)
         known = (event.index, event.part) in self._tools
         number = self._number(event)
         if known:

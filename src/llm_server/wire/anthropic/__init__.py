@@ -1,0 +1,1 @@
+"""Anthropic's messages and token counts, as served to callers."""
