@@ -10,7 +10,9 @@ from llm_server.wire.sse import Parser, ServerSentEvent, frame
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINES = st.one_of(
     st.text(max_size=6).map(str.encode),
-    st.sampled_from([b"data: x", b"data:", b"data: \xc3\xa9", b"event: ping", b": note", b"id: 1", b"retry: 5", b"", b""]),
+    st.sampled_from(
+        [b"data: x", b"data:", b"data: \xc3\xa9", b"event: ping", b": note", b"id: 1", b"retry: 5", b"", b""]
+    ),
 )
 
 
@@ -29,7 +31,7 @@ def in_pieces(stream: bytes, cuts: list[int]) -> list[ServerSentEvent]:
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    end = draw(st.one_of(LINE_ENDS.map(lambda one: st.just(one)), st.just(LINE_ENDS)))
+    end = draw(st.one_of(LINE_ENDS.map(st.just), st.just(LINE_ENDS)))
     lines = draw(st.lists(LINES, max_size=12))
     bom = draw(st.sampled_from([b"", b"\xef\xbb\xbf"]))
     return bom + b"".join(line + draw(end) for line in lines)
@@ -38,9 +40,7 @@ def streams(draw: st.DrawFn) -> bytes:
 @given(stream=streams(), data=st.data())
 @example(stream=b"data: a\r\n\r\ndata: b\r\n\r\n", data=None)
 def test_where_the_bytes_are_cut_changes_nothing(stream: bytes, data: st.DataObject | None) -> None:
-    cuts = (
-        data.draw(st.lists(st.integers(0, len(stream)), max_size=8)) if data else list(range(len(stream)))
-    )
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8)) if data else list(range(len(stream)))
     assert in_pieces(stream, cuts) == whole(stream)
 
 

@@ -50,7 +50,8 @@ class Codec(Protocol):
         """Return the call that ``body`` asks for. ``headers`` have lower-case names.
 
         Raises:
-            ServerError: ``INVALID_REQUEST`` with ``param`` set to the field's path and a message that says what
+            ServerError: ``INVALID_REQUEST`` with ``param`` set to the field's path and a message that says
+            what
                 was expected and what came.
         """
         ...
@@ -63,7 +64,7 @@ class Codec(Protocol):
         ...
 
     def encoder(self, call: Call) -> StreamEncoder:
-        """Return the writer of a streamed answer to ``call``; ``UNSUPPORTED`` if the endpoint never streams."""
+        """Return the writer of a streamed answer to ``call``; ``UNSUPPORTED`` if there is none."""
         ...
 
     def error(self, error: ServerError, request_id: str) -> bytes:
@@ -71,7 +72,7 @@ class Codec(Protocol):
         ...
 
     def unmodelled(self, body: bytes) -> tuple[str, ...]:
-        """Return the paths in a ``body`` that was decoded which no translation can carry: nothing models them."""
+        """Return the paths in a decodable ``body`` that no translation can carry, as nothing models them."""
         ...
 
 

@@ -9,7 +9,7 @@ _SCHEMES = ("http://", "https://")
 
 
 def image_from_url(url: str, detail: str = "") -> Image | None:
-    """Return the image that ``url`` names or, as a base64 ``data:`` URL, contains; ``None`` for any other URL.
+    """Return the image that ``url`` names or, as a base64 ``data:`` URL, contains; else ``None``.
 
     Other schemes are refused because whoever fetches the image may be led to files and hosts of its own.
     """

@@ -26,8 +26,14 @@ _AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
 _EXPECTED = re.compile(r"^Expected `(?P<types>[^`]+)`(?P<limit>.*?)(?:, got `[^`]+`)?$")
 _BYTE = re.compile(r"^(?:JSON is malformed: )?(?P<what>.*?)(?: \(byte (?P<at>\d+)\))?$")
-_WORDS = {"str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "object": "an object",
-          "array": "an array", "null": "null"}  # fmt: skip
+_WORDS = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "object": "an object",
+    "array": "an array",
+}
 
 
 def invalid(path: str, message: str) -> ServerError:
@@ -36,7 +42,7 @@ def invalid(path: str, message: str) -> ServerError:
 
 
 def object_or_empty(raw: Raw) -> Raw | None:
-    """Return ``raw`` if it holds a JSON object, an empty one for null or nothing, ``None`` for anything else."""
+    """Return ``raw`` if it holds a JSON object, empty if it is null or empty, ``None`` for anything else."""
     first = bytes(memoryview(raw)[:1])
     if first == b"{":
         return raw
@@ -46,8 +52,8 @@ def object_or_empty(raw: Raw) -> Raw | None:
 class Reader(Generic[T]):
     """Decodes bodies of one wire type.
 
-    Beyond the types it refuses what would be read differently by different readers (bytes that are not UTF-8, a
-    repeated ``model``) and what is too deep. ``hints`` adds advice to an error, by the name of its field.
+    Beyond the types it refuses what would be read differently by different readers (bytes that are not UTF-8,
+    a repeated ``model``) and what is too deep. ``hints`` adds advice to an error, by the name of its field.
     """
 
     def __init__(self, kind: type[T], hints: Mapping[str, str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """What a wire type looks like from outside: which fields it knows, walked beside a decoded value.
 
-Compiled once from msgspec types. Serves what decoding alone cannot say: which of a caller's fields nothing models,
-which values an enumeration has, and which parts are of a type that nobody here knows.
+Compiled once from msgspec types. Serves what decoding alone cannot say: which of a caller's fields nothing
+models, which values an enumeration has, and which parts are of a type that nobody here knows.
 """
 
 import re
@@ -18,8 +18,8 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 class Unmodelled(Struct, frozen=True, kw_only=True, gc=False, tag=OPAQUE):
     """A part whose content is not modelled: it is kept in the raw body, and only its type is known.
 
-    Subclasses with a tag of their own are types that a vendor documents; anything else is rewritten to this one,
-    with its type in ``was``.
+    Subclasses with a tag of their own are types that a vendor documents; anything else is rewritten to this
+    one, with its type in ``was``.
     """
 
     was: str = ""

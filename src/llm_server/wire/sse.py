@@ -1,8 +1,9 @@
 """Server-sent events, written and read incrementally.
 
 Follows the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream"
-(https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation): lines end with LF, CRLF
-or CR, a blank line dispatches, one leading byte order mark is ignored, one space after a field's colon is dropped.
+(https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation): lines end with
+LF, CRLF or CR, a blank line dispatches, one leading byte order mark is ignored, one space after a field's
+colon is dropped.
 """
 
 import re
@@ -12,7 +13,7 @@ from msgspec import Struct
 from llm_server.contract import ErrorKind, ServerError
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
-"""Default bound on one event: room for an inline image or a long tool argument, not for a runaway upstream."""
+"""Default bound on one event: room for an inline image, not for a runaway upstream."""
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -20,10 +21,10 @@ _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
 
 class ServerSentEvent(Struct, frozen=True):
-    """One event. ``data`` is its data lines joined by LF; ``raw`` its exact bytes with the blank line that ends it.
+    """One event: ``data`` its data lines joined by LF, ``raw`` its exact bytes with the blank line.
 
-    A frame without data (comments, ``id``, ``retry``) has empty ``data``: it means nothing and may be passed on or
-    dropped.
+    A frame without data (comments, ``id``, ``retry``) has empty ``data``: it means nothing and may be passed
+    on or dropped.
     """
 
     event: str
@@ -42,8 +43,8 @@ def frame(data: bytes, event: str = "") -> bytes:
 class Parser:
     """Cuts a byte stream into events, wherever the stream itself is cut.
 
-    The same bytes give the same events however they are divided over :meth:`feed`. A final CR may be half of a CRLF,
-    so an event that ends with one waits for the next byte or :meth:`end`.
+    The same bytes give the same events however they are divided over :meth:`feed`. A final CR may be half of
+    a CRLF, so an event that ends with one waits for the next byte or :meth:`end`.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -74,8 +75,8 @@ class Parser:
     def end(self) -> list[ServerSentEvent]:
         """Return what the end of the stream completes.
 
-        The standard discards an event without its blank line; one whose last line is complete is given here, because
-        some servers close right after their last line.
+        The standard discards an event without its blank line; one whose last line is complete is given here,
+        because some servers close right after their last line.
         """
         rest = bytes(self._pending)
         self._pending.clear()

@@ -1,8 +1,10 @@
-"""Anthropic's answers and stream events as types: written to callers, and tolerant enough to read what upstreams send.
+"""Anthropic's answers and stream events as types: written to callers, read from upstreams.
 
-Sources: anthropic-python 2.12 (``anthropic/types/message.py``, ``usage.py``, ``raw_*_event.py``). Blocks, deltas and
-events are each one flat type with the fields of all their kinds: a reader looks at ``type``, a writer sets what its
-kind has.
+Everything has a default, because upstreams leave things out.
+
+Sources: anthropic-python 2.12 (``anthropic/types/message.py``, ``usage.py``, ``raw_*_event.py``). Blocks,
+deltas and events are each one flat type with the fields of all their kinds: a reader looks at ``type``, a
+writer sets what its kind has.
 """
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -32,7 +34,7 @@ class UsageBody(Said, frozen=True):
 
 
 class Block(Said, frozen=True):
-    """A content block: ``text``, ``thinking``, ``redacted_thinking``, ``tool_use`` or a kind that nobody models."""
+    """A content block: ``text``, ``thinking``, ``redacted_thinking``, ``tool_use``, or not modelled."""
 
     type: str = ""
     text: str | UnsetType | None = UNSET

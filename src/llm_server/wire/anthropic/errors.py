@@ -1,6 +1,7 @@
 """Errors in Anthropic's form.
 
-Types as documented (https://platform.claude.com/docs/en/api/errors); its clients choose their exception by HTTP status.
+Types as documented (https://platform.claude.com/docs/en/api/errors); its clients choose their exception by
+HTTP status.
 """
 
 import msgspec

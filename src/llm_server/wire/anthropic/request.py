@@ -1,4 +1,4 @@
-"""A caller's messages or count request, from Anthropic's body to a :class:`ChatCall` or :class:`CountCall`."""
+"""A caller's messages or count request, from Anthropic's body to a call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ COUNT_READER = Reader(wire.CountRequest)
 
 
 def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
-    """Return the call that a messages ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
+    """Return the call that ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
     request = READER.read(body)
     sampling = Sampling(
         max_tokens=request.max_tokens,
@@ -50,7 +50,7 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
 
 
 def count_call(body: bytes, headers: Mapping[str, str]) -> CountCall:
-    """Return the call that a count ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
+    """Return the count that ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
     return CountCall(raw=body, **_shared(COUNT_READER.read(body), headers))
 
 
@@ -177,7 +177,7 @@ def _tool_choice(choice: object) -> tuple[ToolChoice | None, bool | None]:
 
 
 def _output(request: wire.CountRequest) -> OutputFormat | None:
-    """``output_format`` is the older place of ``output_config.format``. Anthropic always holds to the schema."""
+    """``output_format`` is the older place of ``output_config.format``; Anthropic always holds to it."""
     config = request.output_config
     form, path = (
         (config.format, "output_config.format") if config and config.format else (None, "output_format")

@@ -93,8 +93,8 @@ def _block(part: Text | Thinking | ToolCall | Refusal) -> wire.Block:
 def tool_input(arguments: str) -> Raw:
     """Return tool arguments as the object that Anthropic wants.
 
-    Arguments that are not an object (a model may write anything, or be cut off) are wrapped as Anthropic recommends:
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming.
+    Arguments that are not an object (a model may write anything, or be cut off) are wrapped as Anthropic
+    recommends: https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming.
     """
     try:
         msgspec.json.decode(arguments, type=dict[str, Raw])

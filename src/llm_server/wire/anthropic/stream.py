@@ -1,4 +1,4 @@
-"""Streamed answers in Anthropic's form: a message that opens, blocks that open, grow and close, a message that closes.
+"""Streamed answers in Anthropic's form: a message opens, its blocks open, grow and close, it closes.
 
 The order of events: https://platform.claude.com/docs/en/build-with-claude/streaming#event-types.
 """
@@ -27,6 +27,7 @@ from llm_server.wire.sse import frame
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 _Delta = TextDelta | ReasoningDelta | ToolDelta | RefusalDelta
+_DELTAS = (TextDelta, ReasoningDelta, ToolDelta, RefusalDelta)
 _OPENED = b"event: content_block_start"
 _CLOSED = b"event: content_block_stop"
 _NO_INPUT = Raw(b"{}")
@@ -57,9 +58,10 @@ class _Blocks:
         return self._count - 1
 
     def follow(self, told: bytes, parts: list[int]) -> None:
-        """Note what a passed-on frame did: blocks that it opens, parts that it tells, whether the last is closed.
+        """Note what a passed-on frame did: blocks that it opens, parts that it tells, the last one closed.
 
-        A block may be opened in one frame and named by its first delta in a later one, or never (an opaque block).
+        A block may be opened in one frame and named by its first delta in a later one, or never (an opaque
+        block).
         """
         for _ in range(told.count(_OPENED)):
             self.open = self._opened()
@@ -74,8 +76,9 @@ class _Blocks:
 class MessageStream:
     """Writes a streamed answer. It has room for the first choice only.
 
-    Follows the events of passed-on frames too, so that what is encoded after them continues the same answer. The end
-    of the message is held back until :meth:`end`, because other upstreams tell usage after the finish reason.
+    Follows the events of passed-on frames too, so that what is encoded after them continues the same answer.
+    The end of the message is held back until :meth:`end`, because other upstreams tell usage after the finish
+    reason.
     """
 
     def __init__(self, call: ChatCall) -> None:
@@ -116,7 +119,7 @@ class MessageStream:
     def _follow(self, chunk: Chunk) -> None:
         parts = []
         for event in chunk.events:
-            if isinstance(event, _Delta):
+            if isinstance(event, _DELTAS):
                 parts.append(event.part)
             elif isinstance(event, Started):
                 self._started = True
@@ -130,7 +133,7 @@ class MessageStream:
         if isinstance(event, Usage) or event.index:
             return b""
         started = self._start(Started())
-        if isinstance(event, _Delta):
+        if isinstance(event, _DELTAS):
             return started + self._grown(event)
         self._finish = event
         return started + self._close()
@@ -156,7 +159,7 @@ class MessageStream:
         return b"" if number is None else _written(wire.StreamEvent(type="content_block_stop", index=number))
 
     def _grown(self, event: _Delta) -> bytes:
-        """Return ``event`` as a delta of its block, opened first if it is new, after closing the one before."""
+        """Return ``event`` as a delta of its block; a new one opens first, after the one before is closed."""
         deltas = _deltas(event)
         opened = b""
         if event.part not in self._blocks.numbers:

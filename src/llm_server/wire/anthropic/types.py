@@ -1,8 +1,8 @@
 """Anthropic's requests as types. Strict in what they model, silent about the rest.
 
-Sources: anthropic-python 2.12 (``anthropic/types/*_param.py`` and ``types/beta``), which speaks API version 2026-10-21,
-and https://platform.claude.com/docs/en/api/messages. Version 2023-06-01 also has ``temperature``, ``top_p``, ``top_k``
-and the deprecated ``output_format``; both versions are read by the same types.
+Sources: anthropic-python 2.12 (``anthropic/types/*_param.py`` and ``types/beta``), which speaks API version
+2026-10-21, and https://platform.claude.com/docs/en/api/messages. Version 2023-06-01 also has ``temperature``,
+``top_p``, ``top_k`` and the deprecated ``output_format``; both versions are read by the same types.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal, Union
@@ -49,7 +49,7 @@ OPAQUE_BLOCKS = (
 if TYPE_CHECKING:
     OpaqueBlock = Unmodelled
 else:
-    OpaqueBlock = Union[  # noqa: UP007 - built from data
+    OpaqueBlock = Union[
         (
             Unmodelled,
             *(defstruct(name, (), bases=(Unmodelled,), tag=name, frozen=True) for name in OPAQUE_BLOCKS),
@@ -156,7 +156,7 @@ Message = UserMessage | AssistantMessage | SystemMessage
 
 
 class Tool(Request, frozen=True):
-    """A tool. Without ``type`` or with ``custom`` it needs ``name`` and ``input_schema``; others are Anthropic's own."""
+    """A tool. The caller's own has no ``type`` or ``custom``, and needs ``name`` and ``input_schema``."""
 
     name: Name | None = None
     type: str | None = None

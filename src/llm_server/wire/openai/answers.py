@@ -36,36 +36,36 @@ class UsageBody(Said, frozen=True, omit_defaults=True):
 class CalledFunction(Said, frozen=True):
     """The function of a tool call in an answer, or of a piece of one in a stream."""
 
-    name: str | None | UnsetType = UNSET
-    arguments: str | None | UnsetType = UNSET
+    name: str | UnsetType | None = UNSET
+    arguments: str | UnsetType | None = UNSET
 
 
 class CalledTool(Said, frozen=True):
     """A tool call in an answer; ``index`` counts them in a stream, where ``id`` and ``type`` come once."""
 
-    index: int | None | UnsetType = UNSET
-    id: str | None | UnsetType = UNSET
-    type: str | None | UnsetType = UNSET
+    index: int | UnsetType | None = UNSET
+    id: str | UnsetType | None = UNSET
+    type: str | UnsetType | None = UNSET
     function: CalledFunction | None = None
 
 
 class Saying(Said, frozen=True):
     """A message of an answer, or a piece of one in a stream."""
 
-    role: str | None | UnsetType = UNSET
-    content: str | None | UnsetType = UNSET
-    refusal: str | None | UnsetType = UNSET
-    reasoning_content: str | None | UnsetType = UNSET
-    reasoning: str | None | UnsetType = UNSET
-    tool_calls: list[CalledTool] | None | UnsetType = UNSET
+    role: str | UnsetType | None = UNSET
+    content: str | UnsetType | None = UNSET
+    refusal: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType | None = UNSET
+    reasoning: str | UnsetType | None = UNSET
+    tool_calls: list[CalledTool] | UnsetType | None = UNSET
 
 
 class ChatChoice(Said, frozen=True):
     """One alternative: ``message`` when whole, ``delta`` in a stream."""
 
     index: int = 0
-    message: Saying | None | UnsetType = UNSET
-    delta: Saying | None | UnsetType = UNSET
+    message: Saying | UnsetType | None = UNSET
+    delta: Saying | UnsetType | None = UNSET
     logprobs: Raw = Raw(b"null")
     finish_reason: str | None = None
 
@@ -87,7 +87,7 @@ class ChatAnswer(Said, frozen=True):
     created: int | None = None
     model: str | None = None
     choices: list[ChatChoice] | None = None
-    usage: UsageBody | None | UnsetType = UNSET
+    usage: UsageBody | UnsetType | None = UNSET
 
 
 class TextAnswer(Said, frozen=True):
@@ -98,7 +98,7 @@ class TextAnswer(Said, frozen=True):
     created: int | None = None
     model: str | None = None
     choices: list[TextChoice] | None = None
-    usage: UsageBody | None | UnsetType = UNSET
+    usage: UsageBody | UnsetType | None = UNSET
 
 
 class Vector(Said, frozen=True):

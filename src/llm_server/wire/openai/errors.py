@@ -1,7 +1,7 @@
 """Errors in OpenAI's form.
 
-Types and codes as OpenAI documents them (https://developers.openai.com/api/docs/guides/error-codes); where it has no
-word, the kind's own.
+Types and codes as OpenAI documents them (https://developers.openai.com/api/docs/guides/error-codes); where it
+has no word, the kind's own.
 """
 
 import msgspec

@@ -29,7 +29,7 @@ FINISH: dict[FinishReason, str] = {
     FinishReason.LENGTH: "length",
     FinishReason.TOOL_CALLS: "tool_calls",
     FinishReason.CONTENT_FILTER: "content_filter",
-    FinishReason.REFUSAL: "content_filter",  # the closest word: the provider declined, there is nothing to retry
+    FinishReason.REFUSAL: "content_filter",  # the closest word: declined, nothing to retry
     FinishReason.PAUSE: "stop",  # OpenAI has no pause; the answer so far is complete in itself
 }
 """OpenAI's ``finish_reason`` for each reason."""

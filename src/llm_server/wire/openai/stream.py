@@ -103,7 +103,7 @@ class Stream:
         return b"%b%b%b" % (self._start(), _encode([choice]), self._tail)
 
     def _start(self, started: Started | None = None) -> bytes:
-        """Return how every event begins, up to the choices; made once, from ``started`` if it is known by then."""
+        """Return how every event begins, up to the choices; made once, from ``started`` if known by then."""
         if not self._head:
             started = started or Started()
             head = _Head(

@@ -1,8 +1,9 @@
 """OpenAI's requests as types. Strict in what they model, silent about the rest.
 
 Sources: openai-python 3.54 (``openai/types/chat/*_param.py``, ``completion_create_params.py``,
-``embedding_create_params.py``) and https://developers.openai.com/api/reference. Not OpenAI's, but sent by clients of
-compatible servers: ``reasoning_content`` and ``reasoning`` (DeepSeek, vLLM, Groq), ``top_k`` (vLLM, Ollama).
+``embedding_create_params.py``) and https://developers.openai.com/api/reference. Not OpenAI's, but sent by
+clients of compatible servers: ``reasoning_content`` and ``reasoning`` (DeepSeek, vLLM, Groq), ``top_k``
+(vLLM, Ollama).
 """
 
 from typing import Annotated, Literal
