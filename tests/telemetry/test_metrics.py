@@ -1,5 +1,6 @@
 """Metrics: what is counted, scraped as Prometheus scrapes it; bounds; agreement with the documentation."""
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
@@ -237,3 +238,23 @@ def test_names_follow_the_conventions() -> None:
         assert described.name.startswith("llm_server_")
         if described.type == "histogram":
             assert described.name.endswith("_seconds")
+
+
+async def test_one_worker_has_nothing_to_keep_fresh() -> None:
+    await make().run()
+
+
+async def test_a_worker_among_many_reads_its_sources_by_itself(tmp_path: Path) -> None:
+    read = asyncio.Event()
+
+    def states() -> dict[str, State]:
+        read.set()
+        return {}
+
+    task = asyncio.create_task(
+        Metrics(TelemetryConfig(), "1", sources=Sources(states=states), shared=tmp_path).run()
+    )
+    await read.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

@@ -1,5 +1,6 @@
 """Metrics in Prometheus format: what is counted when, and how a scrape is answered."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,8 @@ OTHER = "other"
 """Stands for every model that has no label of its own."""
 NOWHERE = "none"
 """Stands for the provider of a request that reached none."""
+REFRESH_S = 5.0
+"""Seconds between two readings of the sources by a worker that is not scraped."""
 UNROUTED = Target(NOWHERE, OTHER)
 
 
@@ -131,7 +134,7 @@ class Metrics:
         self._bill(target, usage)
 
     def refresh(self) -> None:
-        """Read the sources into the gauges: at each scrape, and regularly where workers share numbers."""
+        """Read the sources into the gauges."""
         for provider, stats in self._sources.pools().items():
             for stat, gauge in self.families.pool.items():
                 if stat in stats:
@@ -139,6 +142,12 @@ class Metrics:
         for provider, current in self._sources.states().items():
             for state in State:
                 self.families.state.labels(provider, state.value).set(state is current)
+
+    async def run(self) -> None:
+        """Keep this worker's share of the gauges fresh until cancelled; returns at once with one worker."""
+        while self._shared is not None:
+            self.refresh()
+            await asyncio.sleep(REFRESH_S)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the metrics of all workers and their content type, in the format that ``accept`` asks for.
