@@ -3,6 +3,10 @@
 ``corpus/<vendor>/<case>.<whole|stream>/`` holds ``response.json``, ``response.sse`` or ``response.ndjson``
 (the exact bytes of the body) and ``meta.yaml``. A case in both forms tells one answer twice. A vendor's
 ``answers.yaml`` states it once, in words that are nobody's dialect, and ``errors.yaml`` lists its refusals.
+
+How far a body may be trusted is its ``trust``: ``recorded`` (the shape was seen in a recorded body: a fixture
+of a vendor or an SDK, or an issue that quotes it), ``documented`` (shape or status read in the vendor's pages
+or SDK, wording ours) or ``recalled`` (the named page was not at hand: to be replaced by a recording).
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +19,7 @@ import yaml
 
 CORPUS = Path(__file__).parent / "corpus"
 Form = Literal["whole", "stream"]
+Trust = Literal["recorded", "documented", "recalled"]
 BODIES = ("response.json", "response.sse", "response.ndjson")
 
 VENDORS = tuple(sorted(folder.name for folder in CORPUS.iterdir() if folder.is_dir()))
@@ -37,6 +42,7 @@ class Case:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    trust: Trust
     source: str = field(repr=False)
     answer: Mapping[str, Any] = field(repr=False)
 
@@ -55,6 +61,7 @@ class Refusal:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    trust: Trust
     source: str = field(repr=False)
 
     @property
@@ -92,6 +99,7 @@ def load(vendor: str, name: str, form: Form = "whole") -> Case:
         status=meta["status"],
         headers=meta["headers"],
         body=body,
+        trust=meta["trust"],
         source=meta["source"],
         answer=_answers(vendor)[name],
     )
@@ -132,6 +140,7 @@ def refusals(vendor: str) -> tuple[Refusal, ...]:
             status=row["status"],
             headers=row["headers"],
             body=row["body"].encode(),
+            trust=row["trust"],
             source=row["source"],
         )
         for row in rows

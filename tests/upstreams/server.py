@@ -115,5 +115,6 @@ _NOT_FOUND = Refusal(
     status=404,
     headers={"content-type": "application/json"},
     body=b'{"error":{"message":"the scripted vendor has no case for this request"}}',
+    trust="recalled",
     source="none: a request that the test did not mean to send",
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
+
 from tests.upstreams.cases import Case, Refusal
 from tests.upstreams.script import Close, Head, Hold, Idle, Raw, Reset, Script, Step, play
 
