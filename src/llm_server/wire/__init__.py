@@ -7,15 +7,15 @@ from llm_server.wire.anthropic.codec import COUNT as ANTHROPIC_COUNT
 from llm_server.wire.anthropic.codec import MESSAGES as ANTHROPIC_MESSAGES
 from llm_server.wire.codec import Codec, StreamEncoder
 from llm_server.wire.openai.codec import CHAT as OPENAI_CHAT
+from llm_server.wire.openai.codec import COMPLETIONS as OPENAI_COMPLETIONS
 from llm_server.wire.openai.codec import EMBEDDINGS as OPENAI_EMBEDDINGS
-from llm_server.wire.openai.codec import TEXT as OPENAI_TEXT
 
 __all__ = [
     "ANTHROPIC_COUNT",
     "ANTHROPIC_MESSAGES",
     "OPENAI_CHAT",
+    "OPENAI_COMPLETIONS",
     "OPENAI_EMBEDDINGS",
-    "OPENAI_TEXT",
     "Codec",
     "StreamEncoder",
 ]

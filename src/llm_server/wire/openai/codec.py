@@ -21,7 +21,7 @@ CHAT = Endpoint[ChatCall, Completion](
 )
 """``POST /v1/chat/completions``."""
 
-TEXT = Endpoint[TextCall, Completion](
+COMPLETIONS = Endpoint[TextCall, Completion](
     dialect=DIALECT,
     keepalive=KEEPALIVE,
     reader=prompts.TEXT_READER,

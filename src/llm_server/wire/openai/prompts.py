@@ -53,7 +53,7 @@ def inputs(given: str | Sequence[str | int | list[int]], field: str) -> Inputs:
     """Return the inputs of any of the four forms: a text, texts, token ids, lists of token ids.
 
     Raises:
-        ServerError: ``INVALID_REQUEST`` for a mixture, too many, none, an empty list of ids or a negative id.
+        ServerError: ``INVALID_REQUEST`` for a mixture, too many, none, or an empty list of ids.
     """
     if isinstance(given, str):
         return (given,)
@@ -66,7 +66,7 @@ def inputs(given: str | Sequence[str | int | list[int]], field: str) -> Inputs:
         lists = (ids,)
     if len(texts) + len(lists) > MAX_INPUTS:
         raise invalid(field, f"expected at most {MAX_INPUTS} inputs, got {len(given)}.")
-    if any(not tokens or min(tokens) < 0 for tokens in lists):
+    if not all(lists):
         raise _mixed(field)
     return texts or lists
 

@@ -28,6 +28,7 @@ MAX_SEED = 2**63 - 1
 """Documented by OpenAI, both ways."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+TokenId = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -247,7 +248,7 @@ class TextRequest(Request, frozen=True):
     """The body of ``POST /v1/completions``."""
 
     model: Name
-    prompt: str | list[str | int | list[int]]
+    prompt: str | list[str | TokenId | list[TokenId]]
     suffix: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -270,7 +271,7 @@ class EmbeddingsRequest(Request, frozen=True):
     """The body of ``POST /v1/embeddings``."""
 
     model: Name
-    input: str | list[str | int | list[int]]
+    input: str | list[str | TokenId | list[TokenId]]
     dimensions: Count | None = None
     encoding_format: Literal["float", "base64"] | None = None
     user: str | None = None
