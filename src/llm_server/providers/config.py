@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from llm_server.contract import Secret
-from llm_server.pool import PoolConfig
+from llm_server.pool.config import PoolConfig
+from llm_server.providers.rows import ROWS
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 Tokens = Annotated[int, Field(ge=1)]
@@ -19,6 +20,12 @@ def _base_url(url: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must have no credentials, query or fragment; keys go to api_key or headers")
     return url.rstrip("/")
+
+
+def _row(name: str) -> str:
+    if name not in ROWS:
+        raise ValueError(f"not a known provider; known are {', '.join(ROWS)}")
+    return name
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
@@ -55,7 +62,7 @@ class ProviderConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    row: str | None = Field(
+    row: Annotated[str, AfterValidator(_row)] | None = Field(
         default=None,
         description="Which known provider this is, when its name here differs. A provider that is not known "
         "is taken as any OpenAI-compatible URL.",

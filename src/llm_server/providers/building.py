@@ -1,0 +1,100 @@
+"""From configuration to providers that can be called."""
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+import msgspec
+
+from llm_server.contract import Dialect, Facts, Provider, Secret
+from llm_server.pool import AiohttpPool, PoolConfig
+from llm_server.providers.config import ProviderConfig
+from llm_server.providers.dialects.anthropic import Anthropic
+from llm_server.providers.dialects.cohere import Cohere
+from llm_server.providers.dialects.gemini import Gemini
+from llm_server.providers.dialects.openai import OpenAI
+from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.discovery import address
+from llm_server.providers.http import HttpProvider
+from llm_server.providers.row import Row
+from llm_server.providers.rows import COMPATIBLE, ROWS
+
+FactsLookup = Callable[[str, str, Facts], Facts]
+"""The catalog's answer: provider's row, model's name and the facts to fall back on, to the model's facts."""
+
+DIALECTS: dict[str, Callable[[Quirks], Dialect]] = {
+    "openai": OpenAI,
+    "anthropic": lambda _: Anthropic(),
+    "gemini": lambda _: Gemini(),
+    "cohere": lambda _: Cohere(),
+}
+
+REMEMBERED_MODELS = 1024
+"""Models of a provider whose facts are kept at hand; names come from callers, so there is a bound."""
+
+
+def build(
+    configs: Mapping[str, ProviderConfig], facts: FactsLookup, pool: PoolConfig | None = None
+) -> dict[str, Provider]:
+    """Return a provider for every enabled configuration, by its name there.
+
+    ``pool`` is for providers that configure none of their own.
+
+    Raises:
+        ValueError: a provider that no row knows has no ``base_url``.
+    """
+    shared = pool or PoolConfig()
+    return {
+        name: provider(name, config, facts, config.pool or shared)
+        for name, config in configs.items()
+        if config.enabled
+    }
+
+
+def provider(name: str, config: ProviderConfig, facts: FactsLookup, pool: PoolConfig) -> HttpProvider:
+    """Return one provider; raises as :func:`build` does."""
+    row = row_of(name, config)
+    base_url = config.base_url or row.base_url
+    if not base_url:
+        raise ValueError(f"providers.{name}.base_url: required, since {row.title} has no usual place")
+    dialect = DIALECTS[config.dialect or row.dialect](quirks(row, config.api_version))
+    headers = dict(config.headers)
+    if config.api_key:
+        headers[row.key_header] = Secret(row.key_prefix + config.api_key.reveal())
+    return HttpProvider(
+        name,
+        dialect,
+        AiohttpPool(address(row, base_url), pool, headers),
+        config,
+        lru_cache(REMEMBERED_MODELS)(lambda model: facts_of(model, row, config, facts)),
+    )
+
+
+def row_of(name: str, config: ProviderConfig) -> Row:
+    """Return the row that a configuration means: the one it names, its namesake, or its dialect's."""
+    if config.row:
+        return ROWS[config.row]
+    namesake = ROWS.get(name)
+    if namesake and config.dialect in {None, namesake.dialect}:
+        return namesake
+    return ROWS.get(config.dialect or "", COMPATIBLE) if config.dialect != COMPATIBLE.dialect else COMPATIBLE
+
+
+def quirks(row: Row, version: str | None) -> Quirks:
+    """Return the quirks of a row's API: of the dated one when a dated version is configured."""
+    if row.dated is None or not version or not version[0].isdigit():
+        return row.quirks
+    return msgspec.structs.replace(
+        row.dated,
+        query=row.dated.query.replace("{version}", version),
+        models_path=row.dated.models_path.replace("{version}", version),
+    )
+
+
+def facts_of(model: str, row: Row, config: ProviderConfig, lookup: FactsLookup) -> Facts:
+    """Return a model's facts: the configuration's over the catalog's over the row's."""
+    facts = lookup(row.name, model, row.facts)
+    for pattern, known in config.facts.items():
+        if fnmatchcase(model, pattern):
+            facts = msgspec.structs.replace(facts, **known.model_dump(exclude_none=True))
+    return facts

@@ -1,0 +1,223 @@
+"""Calls as requests of OpenAI's dialect: the caller's own fields if it speaks it, else a translation.
+
+Source: https://platform.openai.com/docs/api-reference (chat, completions, embeddings).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from msgspec import Raw, json
+
+from llm_server.contract import (
+    Call,
+    ChatCall,
+    CountCall,
+    EmbedCall,
+    ErrorKind,
+    Facts,
+    HttpRequest,
+    OutputFormat,
+    Reasoning,
+    Sampling,
+    ServerError,
+    TextCall,
+    Tool,
+    ToolChoice,
+)
+from llm_server.providers.dialects.openai.messages import patched_messages, translated_messages
+from llm_server.providers.dialects.openai.quirks import Quirks
+
+Fields = dict[str, Any]
+"""A request's top-level fields: values to encode, or ``Raw`` bytes of the caller."""
+
+LOW_BUDGET_TOKENS, MEDIUM_BUDGET_TOKENS = 4096, 16384
+"""Thinking budgets below these become effort ``low`` and ``medium``; larger ones ``high``."""
+
+_NULLS = {b"null", b"false"}
+_READ_FIELDS = json.Decoder(dict[str, Raw])
+_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
+
+
+def encode(call: Call, facts: Facts, quirks: Quirks) -> HttpRequest:
+    """Return ``call`` as this server wants it; fields that it would refuse are named in ``dropped``.
+
+    Raises:
+        ServerError: ``UNSUPPORTED`` for content that cannot be said, and for counting tokens.
+    """
+    dropped: list[str] = []
+    match call:
+        case CountCall():
+            raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot count tokens.")
+        case ChatCall():
+            path, renames = "chat/completions", quirks.chat_renames
+            fields = _own(call, quirks, dropped) or _chat(call, facts, quirks, dropped)
+        case TextCall():
+            path, renames = "completions", {}
+            fields = _own(call, quirks, dropped) or _text(call)
+        case EmbedCall():
+            path, renames = "embeddings", quirks.embed_renames
+            fields = _embeddings(call, quirks, dropped)
+        case _:
+            raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot answer this kind of request.")
+    fields["model"] = call.model
+    if call.stream:
+        _ask_for_usage(fields, quirks)
+    _leave_out(fields, facts.refuses | quirks.refuses, dropped)
+    for old, new in renames.items():
+        if old in fields:
+            value = fields.pop(old)
+            fields.setdefault(new, value)
+    if quirks.accepts is not None:
+        _leave_out(fields, fields.keys() - quirks.accepts, dropped)
+    return HttpRequest(
+        path=f"{quirks.prefix.replace('{model}', quote(call.model, safe=''))}{path}{quirks.query}",
+        body=json.encode(fields),
+        dropped=tuple(dict.fromkeys(dropped)),
+    )
+
+
+def models_request(quirks: Quirks) -> HttpRequest:
+    """Return the request that lists models."""
+    return HttpRequest(method="GET", path=quirks.models_path or f"{quirks.prefix}models{quirks.query}")
+
+
+def _own(call: Call, quirks: Quirks, dropped: list[str]) -> Fields:
+    """Return the caller's own fields, none when it speaks another dialect or its call was altered."""
+    if not call.raw or call.dialect != "openai":
+        return {}
+    fields: Fields = dict(_READ_FIELDS.decode(call.raw))
+    if isinstance(call, ChatCall):
+        fields["messages"] = patched_messages(fields["messages"], quirks, dropped)
+    return fields
+
+
+def _ask_for_usage(fields: Fields, quirks: Quirks) -> None:
+    """Ask for usage whoever asked for it or not: it is settled and counted."""
+    options = fields.pop("stream_options", None)
+    if not quirks.stream_options:
+        return
+    own = _READ_FIELDS.decode(options) if isinstance(options, Raw) and bytes(options) not in _NULLS else {}
+    fields["stream_options"] = {**own, "include_usage": True}
+
+
+def _leave_out(fields: Fields, names: Iterable[str], dropped: list[str]) -> None:
+    for name in sorted(names):
+        value = fields.pop(name, None)
+        if value is not None and not (isinstance(value, Raw) and bytes(value) in _NULLS):
+            dropped.append(name)
+
+
+def _chat(call: ChatCall, facts: Facts, quirks: Quirks, dropped: list[str]) -> Fields:
+    fields: Fields = {"messages": translated_messages(call.messages, quirks, dropped)}
+    if call.stream:
+        fields["stream"] = True
+    fields |= _sampling(call.sampling, quirks.max_stop, dropped)
+    if call.sampling.logprobs is not None:
+        fields |= {"logprobs": True, "top_logprobs": call.sampling.logprobs}
+    fields |= _tools(call, dropped)
+    if call.user:
+        fields["user"] = call.user
+    if call.output:
+        fields["response_format"] = _format(call.output)
+    if effort := _effort(call.reasoning):
+        if facts.reasoning:
+            fields["reasoning_effort"] = effort
+        else:
+            dropped.append("reasoning")
+    return fields
+
+
+def _sampling(sampling: Sampling, max_stop: int, dropped: list[str]) -> Fields:
+    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
+    fields = {name: value for name in names if (value := getattr(sampling, name)) is not None}
+    if sampling.stop:
+        fields["stop"] = sampling.stop[:max_stop]
+    if len(sampling.stop) > max_stop:
+        dropped.append(f"stop[{max_stop}:]")
+    if sampling.n > 1:
+        fields["n"] = sampling.n
+    if sampling.logit_bias:
+        fields["logit_bias"] = sampling.logit_bias
+    return fields
+
+
+def _tools(call: ChatCall, dropped: list[str]) -> Fields:
+    functions = [tool for tool in call.tools if tool.type == "function"]
+    dropped.extend(f"tools[{tool.type}]" for tool in call.tools if tool.type != "function")
+    if not functions:
+        return {}
+    fields: Fields = {"tools": [_tool(tool) for tool in functions]}
+    if call.tool_choice:
+        fields["tool_choice"] = _choice(call.tool_choice)
+    if call.parallel_tools is not None:
+        fields["parallel_tool_calls"] = call.parallel_tools
+    return fields
+
+
+def _tool(tool: Tool) -> Fields:
+    function: Fields = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters if bytes(tool.parameters) else _NO_PARAMETERS
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: ToolChoice) -> str | Fields:
+    if choice.mode == "tool":
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice.mode
+
+
+def _format(output: OutputFormat) -> Fields:
+    if output.kind == "json_object":
+        return {"type": "json_object"}
+    schema: Fields = {"name": output.name or "answer"}
+    if output.description:
+        schema["description"] = output.description
+    if bytes(output.schema):
+        schema["schema"] = output.schema
+    if output.strict is not None:
+        schema["strict"] = output.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _effort(reasoning: Reasoning | None) -> str:
+    """Return OpenAI's word for how much to think; Anthropic's ``max`` is its ``xhigh``."""
+    if reasoning is None:
+        return ""
+    if reasoning.effort:
+        return "xhigh" if reasoning.effort == "max" else reasoning.effort
+    if not reasoning.enabled or reasoning.budget_tokens is None:
+        return ""
+    if reasoning.budget_tokens < LOW_BUDGET_TOKENS:
+        return "low"
+    return "medium" if reasoning.budget_tokens < MEDIUM_BUDGET_TOKENS else "high"
+
+
+def _text(call: TextCall) -> Fields:
+    fields: Fields = {"prompt": call.prompts[0] if len(call.prompts) == 1 else call.prompts}
+    if call.stream:
+        fields["stream"] = True
+    fields |= _sampling(call.sampling, len(call.sampling.stop), [])
+    if call.sampling.logprobs is not None:
+        fields["logprobs"] = call.sampling.logprobs
+    optional = {"suffix": call.suffix, "echo": call.echo, "user": call.user}
+    return fields | {name: value for name, value in optional.items() if value}
+
+
+def _embeddings(call: EmbedCall, quirks: Quirks, dropped: list[str]) -> Fields:
+    fields = _own(call, quirks, dropped)
+    if not fields:
+        fields = {"input": call.inputs}
+        if call.dimensions is not None:
+            fields["dimensions"] = call.dimensions
+        if call.user:
+            fields["user"] = call.user
+        if call.base64:
+            fields["encoding_format"] = "base64"
+    if not quirks.base64:
+        fields.pop("encoding_format", None)  # numbers come then, and are packed on our way out
+    return fields

@@ -1,0 +1,135 @@
+"""Streamed answers of OpenAI's dialect: chunks, then ``[DONE]``."""
+
+from collections.abc import Iterable
+
+from msgspec import Raw
+
+from llm_server.contract import (
+    Chunk,
+    Event,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolDelta,
+)
+from llm_server.providers.dialects import unmodelled
+from llm_server.providers.dialects.failures import truncated
+from llm_server.providers.dialects.openai import shapes
+from llm_server.providers.dialects.openai.errors import in_band
+from llm_server.providers.dialects.openai.response import (
+    arguments,
+    finish,
+    logprobs,
+    pieces,
+    read,
+    reasoning,
+    usage,
+)
+from llm_server.wire.sse import Parser, ServerSentEvent
+
+DONE = b"[DONE]"
+
+
+class OpenAIStream:
+    """Decodes one streamed answer. It is whole once every choice that began has finished.
+
+    ``framed``: whether chunks carry their frames, for a caller of the same dialect.
+    """
+
+    def __init__(self, *, framed: bool) -> None:
+        self._framed = framed
+        self._parser = Parser()
+        self._started = False
+        self._choices: dict[int, _Choice] = {}
+
+    def feed(self, data: bytes) -> Iterable[Chunk]:
+        """Yield the chunks that ``data`` completes.
+
+        Raises:
+            ServerError: an in-band error as its kind; ``UPSTREAM_INVALID`` for garbage.
+        """
+        return self._chunks(self._parser.feed(data))
+
+    def end(self) -> Iterable[Chunk]:
+        """Yield what was held back; ``UPSTREAM_TRUNCATED`` when no choice began or one never finished."""
+        yield from self._chunks(self._parser.end())
+        if not self._choices or not all(choice.finished for choice in self._choices.values()):
+            raise truncated()
+
+    def _chunks(self, parsed: Iterable[ServerSentEvent]) -> Iterable[Chunk]:
+        for event in parsed:
+            if event.data.strip() == DONE:
+                continue  # the caller's own dialect writes its end
+            frame = event.raw if self._framed else b""
+            if event.data:
+                yield Chunk(tuple(self._events(event)), frame)
+            elif frame:
+                yield Chunk((), frame)
+
+    def _events(self, event: ServerSentEvent) -> Iterable[Event]:
+        answer = read(event.data, shapes.Answer)
+        groq = answer.x_groq or shapes.GroqExtra()
+        if (error := answer.error or groq.error) is not None:
+            raise in_band(error)
+        if event.event not in {"", "message"}:
+            unmodelled.note("openai.event", [event.event])
+        if not self._started and answer.choices:
+            self._started = True
+            yield Started(id=answer.id or "", model=answer.model or "", created=int(answer.created or 0))
+        for choice in answer.choices or ():
+            index = choice.index or 0
+            yield from self._choices.setdefault(index, _Choice(index)).events(choice)
+        if told := answer.usage or groq.usage:
+            yield usage(told)
+
+
+class _Choice:
+    """One choice while it arrives: which part each piece belongs to, numbered as they first appear."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._parts: dict[object, int] = {}
+        self._calls = 0
+        self.finished = False
+
+    def events(self, choice: shapes.Choice) -> Iterable[Event]:
+        delta = choice.delta or choice.message or shapes.Message(content=choice.text)
+        if thought := reasoning(delta):
+            yield ReasoningDelta(thought, self._part("reasoning"), self._index)
+        yield from self._said(delta, choice)
+        if delta.refusal:
+            yield RefusalDelta(delta.refusal, self._part("refusal"), self._index)
+        for call in delta.tool_calls or ():
+            yield self._call(call)
+        if choice.finish_reason and not self.finished:
+            self.finished = True
+            yield Finish(finish(choice.finish_reason, called=self._calls > 0), self._index)
+
+    def _said(self, delta: shapes.Message, choice: shapes.Choice) -> Iterable[Event]:
+        probable = logprobs(choice)
+        for is_thought, text in pieces(delta.content):
+            if is_thought:
+                yield ReasoningDelta(text, self._part("reasoning"), self._index)
+            else:
+                yield TextDelta(text, self._part("text"), self._index, probable)
+                probable = Raw(b"")
+        if bytes(probable):
+            # A token that is part of a character has no text yet, but a probability.
+            yield TextDelta("", self._part("text"), self._index, probable)
+
+    def _call(self, call: shapes.ToolCall) -> ToolDelta:
+        """Return a piece of a call; servers that do not number calls send each of them whole, with an id."""
+        number = call.index if call.index is not None else call.id or self._calls
+        key = ("call", number)
+        function = call.function or shapes.Function()
+        if key in self._parts:
+            return ToolDelta(self._parts[key], arguments=arguments(function), index=self._index)
+        self._calls += 1
+        return ToolDelta(
+            self._part(key), call.id or "", function.name or "", arguments(function), self._index
+        )
+
+    def _part(self, key: object) -> int:
+        return self._parts.setdefault(key, len(self._parts))

@@ -1,0 +1,218 @@
+"""The one provider that sends: a dialect, a pool and what is known about the upstream."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+
+import msgspec
+
+from llm_server.contract import (
+    Call,
+    ChatCall,
+    Chunk,
+    Completion,
+    Context,
+    Dialect,
+    ErrorKind,
+    Events,
+    Facts,
+    HttpRequest,
+    HttpResponse,
+    ModelInfo,
+    Pool,
+    ServerError,
+    State,
+    TextCall,
+    unfold,
+)
+from llm_server.contract.errors import Block
+from llm_server.providers import prompts
+from llm_server.providers.attribution import without_attribution
+from llm_server.providers.config import ProviderConfig
+
+MODELS_TIMEOUT_S = 10.0
+"""Seconds that a list of models is waited for."""
+MAX_ERROR_BYTES = 64 * 1024
+"""Of an error answer's body so much is read; a proxy's error page can be endless."""
+MAX_MODEL_NAME = 256
+"""Characters of a model's name."""
+MIN_BLOTTED = 8
+"""Characters from which on a secret is blotted out of errors; shorter ones are words of their own."""
+
+UPSTREAM_IDS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
+"""Response headers in which vendors name a request."""
+
+_JSON = ("content-type", "application/json")
+
+
+class HttpProvider:
+    """A hosted provider behind one base URL: see :class:`llm_server.contract.Provider`.
+
+    ``facts`` answers for each model. Credentials are the pool's; here they are known so that no error that
+    leaves this object holds one, whoever wrote it there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect,
+        pool: Pool,
+        config: ProviderConfig,
+        facts: Callable[[str], Facts],
+    ) -> None:
+        self.name = name
+        self._dialect = dialect
+        self._pool = pool
+        self._config = config
+        self._facts = facts
+        self._trouble = ""
+        secrets = (config.api_key, *config.headers.values())
+        self._secrets = [secret for secret in secrets if secret and len(secret.reveal()) >= MIN_BLOTTED]
+
+    def facts(self, model: str) -> Facts:
+        """Return what ``model`` can do: configuration over catalog over row."""
+        return self._facts(model)
+
+    async def __call__(self, call: Call, ctx: Context) -> Events:
+        """Answer ``call``; the upstream connection is closed when the answers are."""
+        try:
+            async with aclosing(self._answers(call, ctx)) as answers:
+                async for answer in answers:
+                    yield answer
+        except ServerError as error:
+            self._sign(error)
+            raise
+        self._trouble = ""
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return the configured models, else the provider's own list."""
+        names = dict.fromkeys((*self._config.models, *self._config.deployments))
+        if names:
+            return tuple(ModelInfo(id=name, provider=self.name) for name in names)
+        try:
+            async with asyncio.timeout(MODELS_TIMEOUT_S):
+                listed = await self._listed()
+        except TimeoutError:
+            raise ServerError(ErrorKind.UPSTREAM_TIMEOUT, "The provider did not list its models in time.").at(
+                self.name
+            ) from None
+        except ServerError as error:
+            self._sign(error)
+            raise
+        return tuple(msgspec.structs.replace(model, provider=self.name) for model in listed)
+
+    def state(self) -> tuple[State, str]:
+        """Return ``READY``, and the kind of the last failure until something succeeds."""
+        return State.READY, self._trouble
+
+    def stats(self) -> "dict[str, int]":
+        """Return the pool's numbers, for metrics."""
+        return dict(self._pool.stats())
+
+    async def start(self) -> None:
+        """Connections open when they are needed."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close()
+
+    def _answers(self, call: Call, ctx: Context) -> Events:
+        check_model_name(call.model)
+        facts = self._facts(call.model)
+        if isinstance(call, TextCall) and not facts.completions:
+            return prompts.answer(prompts.as_chats(call, facts), partial(self._asked, facts=facts, ctx=ctx))
+        return self._asked(call, facts=facts, ctx=ctx)
+
+    async def _asked(self, call: Call, *, facts: Facts, ctx: Context) -> Events:
+        request = self._encoded(call, facts, ctx)
+        attempt = ctx.attempt
+        if attempt is not None:
+            attempt.dialect = self._dialect.name
+            attempt.started_s = attempt.started_s or time.perf_counter()
+        try:
+            async with self._pool.send(request) as response:
+                _note(response, ctx)
+                if not 200 <= response.status < 300:
+                    raise await self._refused(response)
+                if call.stream:
+                    async with aclosing(self._streamed(call, response)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                else:
+                    yield self._dialect.decode(call, await response.read())
+        finally:
+            if attempt is not None:
+                attempt.ended_s = time.perf_counter()
+
+    def _encoded(self, call: Call, facts: Facts, ctx: Context) -> HttpRequest:
+        if isinstance(call, ChatCall) and call.dialect != self._dialect.name:
+            call = without_attribution(call)
+        upstream_name = self._config.deployments.get(call.model, call.model)
+        request = self._dialect.encode(call.addressed(upstream_name), facts)
+        ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
+        return msgspec.structs.replace(request, headers=(_JSON, *request.headers))
+
+    async def _streamed(self, call: Call, response: HttpResponse) -> AsyncGenerator[Chunk, None]:
+        if response.headers.get("content-type", "").startswith("application/json"):
+            # Asked for a stream, some servers still answer whole, above all to say that they failed.
+            whole = self._dialect.decode(call, await response.read())
+            for chunk in unfold(whole) if isinstance(whole, Completion) else ():
+                yield chunk
+            return
+        decoder = self._dialect.decoder(call)
+        async with aclosing(response.chunks()) as pieces:
+            async for piece in pieces:
+                for chunk in decoder.feed(piece):
+                    yield chunk
+        for chunk in decoder.end():
+            yield chunk
+
+    async def _listed(self) -> tuple[ModelInfo, ...]:
+        async with self._pool.send(self._dialect.models_request()) as response:
+            if not 200 <= response.status < 300:
+                raise await self._refused(response)
+            return self._dialect.decode_models(await response.read())
+
+    async def _refused(self, response: HttpResponse) -> ServerError:
+        body = bytearray()
+        try:
+            async with aclosing(response.chunks()) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) >= MAX_ERROR_BYTES:
+                        break
+        except ServerError:
+            body.clear()  # the status says enough
+        return self._dialect.decode_error(response.status, response.headers, bytes(body))
+
+    def _sign(self, error: ServerError) -> None:
+        """Note where ``error`` happened, and blot out every secret in it."""
+        error.at(self.name)
+        if error.kind.block is Block.UPSTREAM:
+            self._trouble = error.kind.value
+        for secret in self._secrets:
+            error.message = secret.redact(error.message)
+            error.detail = secret.redact(error.detail)
+        error.args = (f"{error.kind}: {error.message}",)
+
+
+def check_model_name(model: str) -> None:
+    """Refuse a name that could be more than a name where a dialect puts it into a path.
+
+    Raises:
+        ServerError: ``INVALID_REQUEST``.
+    """
+    odd = not model.isprintable() or "\\" in model or ".." in model.split("/")
+    if odd or not 0 < len(model) <= MAX_MODEL_NAME:
+        raise ServerError(ErrorKind.INVALID_REQUEST, "model: not a model's name.", param="model")
+
+
+def _note(response: HttpResponse, ctx: Context) -> None:
+    attempt = ctx.attempt
+    if attempt is None:
+        return
+    attempt.first_byte_s = attempt.first_byte_s or time.perf_counter()
+    ids = (response.headers.get(name, "") for name in UPSTREAM_IDS)
+    attempt.upstream_id = next((found for found in ids if found), attempt.upstream_id)
