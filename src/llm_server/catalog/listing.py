@@ -105,7 +105,7 @@ class Listing:
             self._failed(name, f"did not list its models within {self._timeout_s:g} s")
         except ServerError as error:
             self._failed(name, error.message)
-        except Exception:  # one provider's fault must not hide the others' models  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - one provider's fault must not hide the others' models
             _log.exception("provider %s failed to list its models", name)
             self._failed(name, "failed to list its models")
         else:

@@ -22,15 +22,16 @@ class Families:
     def __init__(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
         # Creation times double the number of series; nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there
-        self._requests(registry, buckets_s)
-        self._upstreams(registry, buckets_s)
+        self._requests(registry)
+        self._times(registry, buckets_s)
+        self._upstreams(registry)
         self._server(registry)
 
-    def _requests(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
+    def _requests(self, registry: CollectorRegistry) -> None:
         counter = partial(Counter, namespace=NAMESPACE, registry=registry)
-        histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
         self.requests = counter("requests", "Requests finished, by final status.", (*REQUEST, "status"))
         self.errors = counter("errors", "Requests that ended in an error, by kind.", (*REQUEST, "kind"))
+        self.tokens = counter("tokens", "Tokens billed, by kind.", (*TARGET, "kind"))
         self.in_flight = Gauge(
             "requests_in_flight",
             "Requests being answered now.",
@@ -39,6 +40,9 @@ class Families:
             registry=registry,
             multiprocess_mode="livesum",
         )
+
+    def _times(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
+        histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
         self.duration = histogram(
             "request_duration_seconds",
             "Time from the request's arrival to the end of its answer.",
@@ -51,15 +55,20 @@ class Families:
             TARGET,
             buckets=buckets_s,
         )
+        self.upstream = histogram(
+            "upstream_duration_seconds",
+            "Time of one attempt upstream, from its start to its end.",
+            TARGET,
+            buckets=buckets_s,
+        )
         self.overhead = histogram(
             "overhead_seconds",
             "Part of the request's duration that was not spent in attempts upstream.",
             ("route",),
             buckets=OVERHEAD_BUCKETS_S,
         )
-        self.tokens = counter("tokens", "Tokens billed, by kind.", (*TARGET, "kind"))
 
-    def _upstreams(self, registry: CollectorRegistry, buckets_s: Sequence[float]) -> None:
+    def _upstreams(self, registry: CollectorRegistry) -> None:
         gauge = partial(Gauge, namespace=NAMESPACE, registry=registry, multiprocess_mode="livesum")
         self.attempts = Counter(
             "attempts",
@@ -67,14 +76,6 @@ class Families:
             (*TARGET, "outcome"),
             namespace=NAMESPACE,
             registry=registry,
-        )
-        self.upstream = Histogram(
-            "upstream_duration_seconds",
-            "Time of one attempt upstream, from its start to its end.",
-            TARGET,
-            namespace=NAMESPACE,
-            registry=registry,
-            buckets=buckets_s,
         )
         self.state = gauge(
             "provider_state", "Workers in which the provider is in this state.", ("provider", "state")

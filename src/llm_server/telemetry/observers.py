@@ -25,7 +25,7 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.started(ctx)
-            except Exception:  # noqa: BLE001  # telemetry must not fail a request, whatever its fault
+            except Exception:  # noqa: BLE001 - telemetry must not fail a request, whatever its fault
                 self._failed(observer)
 
     def first_content(self, ctx: Context) -> None:
@@ -33,7 +33,7 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.first_content(ctx)
-            except Exception:  # noqa: BLE001  # telemetry must not fail a request, whatever its fault
+            except Exception:  # noqa: BLE001 - telemetry must not fail a request, whatever its fault
                 self._failed(observer)
 
     def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
@@ -41,7 +41,7 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.finished(ctx, usage, error)
-            except Exception:  # noqa: BLE001  # telemetry must not fail a request, whatever its fault
+            except Exception:  # noqa: BLE001 - telemetry must not fail a request, whatever its fault
                 self._failed(observer)
 
     def _failed(self, observer: Observer) -> None:

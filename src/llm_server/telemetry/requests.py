@@ -96,16 +96,25 @@ class RequestLog:
         if len(self._lines) >= self._config.log_buffer_lines:
             self._on_drop(1)
             return
+        line = self._line(ctx, usage)
+        line.ttft_ms = None if first_s is None else _ms(first_s - ctx.started_s)
+        if error is not None:
+            line.status = error.kind.status
+            line.error = error.kind.value
+            line.param = self._short(error.param or "")
+            line.detail = self._short(error.detail, MAX_DETAIL)
+        self._lines.append(line)
+
+    def _line(self, ctx: Context, usage: Usage) -> RequestLine:
         attempt = ctx.attempt
-        line = RequestLine(
+        return RequestLine(
             time=datetime.now(UTC),
             request_id=self._short(ctx.request_id),
             route=ctx.route,
             model=self._short(ctx.model),
-            status=error.kind.status if error else 200,
+            status=200,
             latency_ms=_ms(time.perf_counter() - ctx.started_s),
             streamed=ctx.streamed,
-            ttft_ms=None if first_s is None else _ms(first_s - ctx.started_s),
             provider=attempt.provider if attempt else "",
             upstream_model=self._short(attempt.model) if attempt else "",
             input_tokens=usage.input_tokens,
@@ -117,11 +126,6 @@ class RequestLog:
             dropped=[self._short(name) for name in ctx.dropped],
             estimated=list(ctx.estimated),
         )
-        if error is not None:
-            line.error = error.kind.value
-            line.param = self._short(error.param or "")
-            line.detail = self._short(error.detail, MAX_DETAIL)
-        self._lines.append(line)
 
     async def run(self) -> None:
         """Write what was collected, at each interval, until cancelled; then what is left."""
