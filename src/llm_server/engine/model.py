@@ -1,0 +1,120 @@
+"""One embedded model from file to text: loading, admission, generation, and what its state is."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from msgspec import Struct
+
+from llm_server.contract import ErrorKind, Message, ServerError, State
+from llm_server.engine import gguf
+from llm_server.engine.config import EngineConfig, ModelConfig
+from llm_server.engine.llamacpp import XllamacppRuntime
+from llm_server.engine.openvino import OpenvinoRuntime
+from llm_server.engine.runtime import Generation, Pieces, Resources, Runtime, RuntimeLoadError
+from llm_server.engine.scheduler import Scheduler
+from llm_server.engine.template import ChatTemplate
+from llm_server.engine.weights import INSTALLABLE, location
+
+RUNTIMES: dict[str, Callable[[Resources], Runtime]] = {
+    "xllamacpp": XllamacppRuntime,
+    "openvino": OpenvinoRuntime,
+}
+
+
+class _Loaded(Struct, frozen=True):
+    """What exists once a model is loaded."""
+
+    runtime: Runtime
+    template: ChatTemplate
+
+
+class Model:
+    """An embedded model. Its scheduler owns the runtime: nothing computes without a slot."""
+
+    def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
+        self.config = config
+        self.state = State.STARTING
+        self.message = "not loaded yet"
+        self.scheduler = Scheduler(engine.slots, engine.queue)
+        self._engine = engine
+        self._loaded: _Loaded | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that callers use."""
+        return self.config.name
+
+    async def load(self) -> None:
+        """Load the model; a failure shows in ``state`` and ``message``."""
+        self.message = "loading"
+        try:
+            self._loaded = await self._load()
+        except (RuntimeLoadError, gguf.GgufError, OSError) as error:
+            self.state, self.message = State.FAILED, str(error)
+        else:
+            self.state, self.message = State.READY, ""
+
+    async def _load(self) -> _Loaded:
+        path = (self.config.path or location(self.name, self._engine.data_dir)).expanduser()
+        if not path.is_file():
+            raise RuntimeLoadError(_missing(self.config))
+        file = await asyncio.to_thread(gguf.read, path)
+        if file.context and self.config.context > file.context:
+            message = f"context {self.config.context} is more than the {file.context} tokens of {path}"
+            raise RuntimeLoadError(message)
+        try:
+            template = await asyncio.to_thread(ChatTemplate, file)
+        except ImportError as error:
+            raise RuntimeLoadError("jinja2 is not installed: pip install 'llm-server[local]'") from error
+        resources = Resources(
+            path=str(path),
+            context=self.config.context,
+            slots=self._engine.slots,
+            threads=self._engine.thread_count,
+        )
+        runtime = RUNTIMES[self._engine.runtime](resources)
+        try:
+            await runtime.load()
+        except BaseException:
+            await runtime.close()
+            raise
+        return _Loaded(runtime, template)
+
+    def _ready(self) -> _Loaded:
+        if self._loaded is None:
+            raise ServerError(
+                ErrorKind.UNAVAILABLE, f"The embedded model {self.name} is not ready: {self.message}"
+            )
+        return self._loaded
+
+    def prompt(self, messages: tuple[Message, ...]) -> str:
+        """Return the prompt for a conversation; raises ``ServerError`` for one that the model cannot take."""
+        return self._ready().template.render(messages)
+
+    async def generate(self, generation: Generation) -> Pieces:
+        """Generate when there is a slot; raises what ``Runtime.generate`` and ``Scheduler.slot`` raise."""
+        runtime = self._ready().runtime
+        async with self.scheduler.slot(), aclosing(runtime.generate(generation)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def count(self, text: str) -> int:
+        """Return the number of tokens of ``text``."""
+        return await self._ready().runtime.count(text)
+
+    async def close(self, timeout_s: float) -> None:
+        """Take nothing new, wait ``timeout_s`` seconds for requests in flight, end the rest, and unload."""
+        loaded, self._loaded = self._loaded, None
+        self.state, self.message = State.FAILED, "closed"
+        if loaded is not None:
+            await self.scheduler.drain(timeout_s)
+            await loaded.runtime.close()
+
+
+def _missing(config: ModelConfig) -> str:
+    if config.path is not None:
+        return f"There is no file {config.path}."
+    if config.name in INSTALLABLE:
+        return f"Model {config.name} is not installed. Run `llm-server models install {config.name}`."
+    return f"Model {config.name} has no path, and none of that name can be installed."

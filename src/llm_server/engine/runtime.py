@@ -1,0 +1,100 @@
+"""The seam between the engine and what computes: a prompt and its sampling go in, pieces of text come out."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from llm_server.contract import ErrorKind, ServerError
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """One request to a runtime. ``seed`` ``None`` draws a random one; ``top_k`` 0 is the whole vocabulary.
+
+    ``constraint`` is a grammar that the text must match. It is part of the request and not of the batch, so
+    that constrained and free requests share one; a runtime that cannot constrain refuses it.
+    """
+
+    prompt: str
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    constraint: str | None = None
+
+
+class Piece(Struct, frozen=True, tag="piece"):
+    """More text: whole characters, at least one."""
+
+    text: str
+
+
+class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
+    """Why the text is over, and what it took. ``cached_tokens`` of the input needed no computing."""
+
+    reason: Literal["stop", "length"]
+    stop_sequence: str = ""
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+Pieces = AsyncGenerator[Piece | Ended, None]
+"""Text in pieces, then exactly one ``Ended``. Closing it early ends the computation."""
+
+
+class Resources(Struct, frozen=True, kw_only=True):
+    """What a runtime loads and may use. ``context`` is tokens of one request, prompt and answer."""
+
+    path: str
+    context: int
+    slots: int
+    threads: int
+
+
+class Runtime(Protocol):
+    """Something that runs one model, never given more than ``Resources.slots`` generations at a time."""
+
+    async def load(self) -> None:
+        """Load the model without holding the event loop; raises ``RuntimeLoadError``."""
+        ...
+
+    def generate(self, generation: Generation) -> Pieces:
+        """Generate.
+
+        Raises ``CONTEXT_OVERFLOW`` before the first piece when the prompt leaves no room, ``UNSUPPORTED`` or
+        ``INVALID_REQUEST`` for what it cannot do, ``UPSTREAM_ERROR`` when computing fails.
+        """
+        ...
+
+    async def count(self, text: str) -> int:
+        """Return the number of tokens of ``text``, special tokens in it recognised."""
+        ...
+
+    async def close(self) -> None:
+        """End what is left and release everything."""
+        ...
+
+
+class RuntimeLoadError(Exception):
+    """The runtime cannot load the model; the message says why and what to do."""
+
+
+def overflow(prompt_tokens: int, context: int) -> ServerError:
+    """Return the error for a prompt that leaves no room for an answer."""
+    return ServerError(
+        ErrorKind.CONTEXT_OVERFLOW,
+        f"The prompt has {prompt_tokens} tokens; this model's context is {context} tokens, prompt and answer"
+        " together. Shorten the prompt.",
+        param="messages",
+    )
+
+
+def refuse_constraint(generation: Generation) -> None:
+    """Raise ``UNSUPPORTED`` if ``generation`` has a constraint: running it free would be a silent lie."""
+    if generation.constraint is not None:
+        raise ServerError(ErrorKind.UNSUPPORTED, "The engine cannot constrain its output to a grammar.")
