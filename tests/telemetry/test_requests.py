@@ -73,6 +73,7 @@ async def test_a_line_tells_the_story_of_a_request() -> None:
     assert attempt.pop("latency_ms") > 499
     assert attempt == {"provider": "p", "model": "m", "upstream_id": "req_1"}
     assert line == {
+        "event": "request",
         "request_id": "r1",
         "route": "/v1/x",
         "model": "fast",

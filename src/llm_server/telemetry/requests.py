@@ -28,7 +28,7 @@ class AttemptLine(Struct, omit_defaults=True):
     error: str = ""
 
 
-class RequestLine(Struct, omit_defaults=True):
+class RequestLine(Struct, omit_defaults=True, tag_field="event", tag="request"):
     """A line of the request log. What was not known, or is zero, is left out."""
 
     time: datetime
@@ -37,7 +37,6 @@ class RequestLine(Struct, omit_defaults=True):
     model: str
     status: int
     latency_ms: float
-    event: str = "request"
     streamed: bool = False
     ttft_ms: float | None = None
     provider: str = ""
