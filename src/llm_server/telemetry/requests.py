@@ -127,12 +127,9 @@ class RequestLog:
         )
 
     async def run(self) -> None:
-        """Write what was collected, at each interval, until cancelled; then what is left."""
-        try:
-            while True:
-                await asyncio.sleep(self._config.log_flush_s)
-                await self.flush()
-        finally:
+        """Write what was collected, at each interval, until cancelled. ``flush`` afterwards writes the rest."""
+        while True:
+            await asyncio.sleep(self._config.log_flush_s)
             await self.flush()
 
     async def flush(self) -> None:
