@@ -1,16 +1,20 @@
-"""A pool over aiohttp: HTTP/1.1 keep-alive, TLS and proxies."""
+"""A pool over aiohttp: HTTP/1.1 keep-alive, TLS and proxies.
+
+aiohttp takes a third of a second to import: the first request imports it, not the start of a server.
+"""
 
 import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-
-import aiohttp
-from yarl import URL
+from typing import TYPE_CHECKING
 
 from llm_server.contract import ErrorKind, HttpRequest, HttpResponse, Secret, ServerError
 from llm_server.pool.config import PoolConfig
 from llm_server.pool.slots import Slots
+
+if TYPE_CHECKING:
+    import aiohttp
 
 LARGE_BODY_BYTES = 1024 * 1024
 """Bodies from here on are written in pieces, so that one of them does not hold the event loop."""
@@ -66,7 +70,9 @@ class AiohttpPool:
         if session is not None:
             await session.close()
 
-    async def _open(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    async def _open(self, request: HttpRequest) -> "aiohttp.ClientResponse":
+        import aiohttp
+
         config = self._config
         timeout_s = min(config.first_byte_timeout_s, config.total_timeout_s)
         try:
@@ -87,7 +93,9 @@ class AiohttpPool:
         # Raised out here, so that it carries no exception of aiohttp along: those hold the request's headers.
         raise failure
 
-    async def _request(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    async def _request(self, request: HttpRequest) -> "aiohttp.ClientResponse":
+        from yarl import URL
+
         if self._session is None:
             self._session = _session(self._config)
         body = request.body
@@ -103,7 +111,7 @@ class AiohttpPool:
 class _Response:
     """An answer whose body is still coming."""
 
-    def __init__(self, response: aiohttp.ClientResponse, config: PoolConfig, deadline_s: float) -> None:
+    def __init__(self, response: "aiohttp.ClientResponse", config: PoolConfig, deadline_s: float) -> None:
         self._response = response
         self._config = config
         self._deadline_s = deadline_s
@@ -130,6 +138,8 @@ class _Response:
 
     async def _piece(self) -> bytes:
         """Return the next bytes, empty at the end."""
+        import aiohttp
+
         idle_s = self._config.idle_timeout_s
         now_s = asyncio.get_running_loop().time()
         try:
@@ -149,8 +159,10 @@ class _Response:
         raise failure
 
 
-def _session(config: PoolConfig) -> aiohttp.ClientSession:
+def _session(config: PoolConfig) -> "aiohttp.ClientSession":
     """Return a session that limits nothing itself but the time to connect: the rest has one owner, above."""
+    import aiohttp
+
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=config.keepalive_s),
         timeout=aiohttp.ClientTimeout(connect=config.connect_timeout_s),
