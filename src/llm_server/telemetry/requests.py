@@ -127,7 +127,7 @@ class RequestLog:
         )
 
     async def run(self) -> None:
-        """Write what was collected, at each interval, until cancelled. ``flush`` afterwards writes the rest."""
+        """Write what was collected, at each interval, until cancelled; ``flush`` then writes the rest."""
         while True:
             await asyncio.sleep(self._config.log_flush_s)
             await self.flush()
