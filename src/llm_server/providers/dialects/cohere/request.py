@@ -23,9 +23,9 @@ from llm_server.contract import (
     Tool,
     ToolChoice,
 )
-from llm_server.providers.dialects.cohere.conversation import conversation
+from llm_server.providers.dialects.cohere.messages import conversation
 
-MAX_STOP_SEQUENCES = 5
+MAX_STOP = 5
 """``stop_sequences``: "a list of up to 5 strings"."""
 
 P_RANGE = (0.01, 0.99)
@@ -118,7 +118,7 @@ def _post(path: str, body: dict[str, Any], dropped: list[str]) -> HttpRequest:
 
 def _tools(tools: tuple[Tool, ...], choice: ToolChoice | None, dropped: list[str]) -> dict[str, Any]:
     """Return tools and choice. None can be forced among others: it is offered alone, a call required."""
-    dropped += [f"tools.{tool.type}" for tool in tools if tool.type != "function"]
+    dropped += [f"tools[{tool.type}]" for tool in tools if tool.type != "function"]
     offered = [tool for tool in tools if tool.type == "function"]
     if choice and choice.mode == "tool":
         offered = [_named(choice.name, offered)]
@@ -161,12 +161,14 @@ def _sampling(sampling: Sampling, facts: Facts, dropped: list[str]) -> dict[str,
             dropped.append(name)
         else:
             body[theirs] = value
-    if "p" in body:
-        body["p"] = min(max(body["p"], P_RANGE[0]), P_RANGE[1])
-    if len(sampling.stop) > MAX_STOP_SEQUENCES:
-        message = f"This provider takes at most {MAX_STOP_SEQUENCES} stop sequences."
-        raise ServerError(ErrorKind.UNSUPPORTED, message, param="stop")
-    return body | ({"stop_sequences": sampling.stop} if sampling.stop else {})
+    if "p" in body and (near := min(max(body["p"], P_RANGE[0]), P_RANGE[1])) != body["p"]:
+        body["p"] = near
+        dropped.append("top_p:clamped")
+    if sampling.stop:
+        body["stop_sequences"] = sampling.stop[:MAX_STOP]
+    if len(sampling.stop) > MAX_STOP:
+        dropped.append(f"stop[{MAX_STOP}:]")
+    return body
 
 
 def _output(output: OutputFormat, dropped: list[str]) -> dict[str, Any]:

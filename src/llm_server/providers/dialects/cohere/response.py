@@ -1,6 +1,8 @@
 """Cohere's whole answers, and what whole and streamed answers share: finish reasons and usage."""
 
-from msgspec import DecodeError, json
+from typing import TypeVar
+
+from msgspec import DecodeError, Raw, json
 
 from llm_server.contract import (
     Call,
@@ -18,7 +20,7 @@ from llm_server.contract import (
     ToolCall,
     Usage,
 )
-from llm_server.providers.dialects.cohere.errors import failure
+from llm_server.providers.dialects import unmodelled
 from llm_server.providers.dialects.cohere.shapes import (
     Answer,
     Content,
@@ -29,6 +31,7 @@ from llm_server.providers.dialects.cohere.shapes import (
     Tokens,
 )
 from llm_server.providers.dialects.cohere.shapes import Call as WireCall
+from llm_server.providers.dialects.failures import garbage
 
 FINISH: dict[str, FinishReason] = {
     "COMPLETE": FinishReason.STOP,
@@ -42,10 +45,19 @@ FAILED: dict[str, ErrorKind] = {"ERROR": ErrorKind.UPSTREAM_ERROR, "TIMEOUT": Er
 """Reasons that say the model failed: what came before them is no whole answer."""
 
 
-def garbage(error: Exception) -> ServerError:
-    """Return the error for bytes that are no answer of this API."""
-    message = "The provider sent an answer that is not understood."
-    return ServerError(ErrorKind.UPSTREAM_INVALID, message, detail=str(error))
+_KNOWN = frozenset(
+    {"id", "message", "finish_reason", "usage", "embeddings", "texts", "meta", "response_type"}
+)
+
+T = TypeVar("T")
+
+
+def read(body: bytes | Raw, kind: type[T]) -> T:
+    """Return ``body`` as ``kind``; ``UPSTREAM_INVALID`` for garbage."""
+    try:
+        return json.decode(body, type=kind)
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise garbage(str(error)) from None
 
 
 def finish(reason: str, said: str = "") -> FinishReason:
@@ -56,7 +68,7 @@ def finish(reason: str, said: str = "") -> FinishReason:
             Cohere's explanation.
     """
     if reason in FAILED:
-        raise failure(FAILED[reason], f"The model gave no whole answer ({reason}).", said)
+        raise ServerError(FAILED[reason], f"The model gave no whole answer ({reason}).", detail=said)
     return FINISH.get(reason, FinishReason.STOP)
 
 
@@ -82,12 +94,10 @@ def decode(call: Call, body: bytes) -> Completion | Embeddings | TokenCount:
     Raises:
         ServerError: ``UPSTREAM_INVALID`` for garbage, and what :func:`finish` raises.
     """
-    try:
-        if isinstance(call, EmbedCall):
-            return _embeddings(call, json.decode(body, type=Embedded))
-        answer = json.decode(body, type=Answer)
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise garbage(error) from error
+    unmodelled.note("cohere", read(body, dict[str, Raw]).keys() - _KNOWN)
+    if isinstance(call, EmbedCall):
+        return _embeddings(call, read(body, Embedded))
+    answer = read(body, Answer)
     choice = Choice(parts=_parts(answer.message), finish=finish(answer.finish_reason))
     return Completion(id=answer.id, model=call.model, choices=(choice,), usage=usage(answer.usage))
 
@@ -112,17 +122,14 @@ def _call(call: WireCall) -> ToolCall:
 def _embeddings(call: EmbedCall, answer: Embedded) -> Embeddings:
     vectors = answer.embeddings.floats
     if len(vectors) != len(call.inputs):
-        raise garbage(ValueError(f"{len(vectors)} embeddings for {len(call.inputs)} inputs"))
+        raise garbage(f"{len(vectors)} embeddings for {len(call.inputs)} inputs")
     counts = Counts(billed_units=answer.meta.billed_units) if answer.meta else None
     return Embeddings(model=call.model, vectors=tuple(vectors), usage=usage(counts))
 
 
 def decode_models(body: bytes) -> tuple[ModelInfo, ...]:
     """Return the models that chat or embed, without deprecated ones."""
-    try:
-        models = json.decode(body, type=Models).models
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise garbage(error) from error
+    models = read(body, Models).models
     return tuple(
         ModelInfo(id=model.name, provider="", context_tokens=int(model.context_length or 0) or None)
         for model in models

@@ -6,28 +6,30 @@ Types not named here (citations, debug, ends of blocks) add nothing to an answer
 
 from collections.abc import Iterable
 
-from msgspec import DecodeError, json
-
 from llm_server.contract import (
     Chunk,
     ErrorKind,
     Event,
     Finish,
     ReasoningDelta,
-    ServerError,
     Started,
     TextDelta,
     ToolDelta,
 )
-from llm_server.providers.dialects.cohere.errors import failure
-from llm_server.providers.dialects.cohere.response import finish, garbage, usage
+from llm_server.providers.dialects import unmodelled
+from llm_server.providers.dialects.cohere.response import finish, read, usage
 from llm_server.providers.dialects.cohere.shapes import Call, Content, Delta, End, StreamEvent
+from llm_server.providers.dialects.failures import Said, explain, truncated
 from llm_server.wire.sse import Parser, ServerSentEvent
 
 CONTENT = frozenset(
     {"content-start", "content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"}
 )
 """Events whose ``delta.message`` adds to the answer."""
+
+
+SILENT = frozenset({"content-end", "citation-start", "citation-end", "debug"})
+"""Events that are known and add nothing."""
 
 
 class CohereStream:
@@ -53,16 +55,13 @@ class CohereStream:
         """Yield what was held back; ``UPSTREAM_TRUNCATED`` when ``message-end`` did not come."""
         yield from self._chunks(self._parser.end())
         if not self._ended:
-            raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, "The provider's stream ended too early.")
+            raise truncated()
 
     def _chunks(self, events: list[ServerSentEvent]) -> Iterable[Chunk]:
         for event in events:
             if event.data in {b"", b"[DONE]"}:
                 continue
-            try:
-                chunk = Chunk(self._read(json.decode(event.data, type=StreamEvent)))
-            except (DecodeError, UnicodeDecodeError) as error:
-                raise garbage(error) from error
+            chunk = Chunk(self._read(read(event.data, StreamEvent)))
             if chunk.events:
                 yield chunk
 
@@ -70,13 +69,15 @@ class CohereStream:
         if event.type == "message-start":
             return (Started(id=event.id or "", model=self._model),)
         if event.type in CONTENT:
-            return self._more(event.index or 0, json.decode(event.delta, type=Delta))
+            return self._more(event.index or 0, read(event.delta, Delta))
         if event.type == "tool-call-end":
             return self._closed_call(event.index or 0)
         if event.type == "message-end":
-            return self._end(json.decode(event.delta, type=End))
+            return self._end(read(event.delta, End))
         if event.message is not None and event.type in {"", "error"}:
-            raise failure(ErrorKind.UPSTREAM_ERROR, "The provider failed while it answered.", event.message)
+            raise explain(ErrorKind.UPSTREAM_ERROR, 200, Said(message=event.message))
+        if event.type not in SILENT:
+            unmodelled.note("cohere.event", [event.type])
         return ()
 
     def _more(self, index: int, delta: Delta) -> tuple[Event, ...]:

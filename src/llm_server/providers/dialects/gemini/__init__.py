@@ -1,53 +1,11 @@
 """Gemini's own API (``generateContent``), outbound.
 
 Decisions, each explained where it is made: a blocked prompt is ``CONTENT_REJECTED`` (nothing was generated),
-a blocked answer finishes with ``content_filter`` (``response.py``); thought signatures ride in tool call ids
+a blocked answer finishes with ``content_filter`` (``narration.py``); thought signatures ride in tool call ids
 (``signatures.py``); a later system turn becomes user text, and images by URL are fetched by the provider,
-never by us (``conversation.py``).
+never by us (``messages.py``).
 """
 
-from collections.abc import Mapping
+from llm_server.providers.dialects.gemini.dialect import Gemini
 
-from llm_server.contract import (
-    Call,
-    Completion,
-    Embeddings,
-    Facts,
-    HttpRequest,
-    ModelInfo,
-    ServerError,
-    StreamDecoder,
-    TokenCount,
-)
-from llm_server.providers.dialects.gemini import errors, request, response
-from llm_server.providers.dialects.gemini.stream import GeminiStream
-
-
-class Gemini:
-    """The dialect: see :class:`llm_server.contract.Dialect` for what each method promises."""
-
-    name = "gemini"
-
-    def encode(self, call: Call, facts: Facts) -> HttpRequest:
-        """Return ``call`` as a request to generate, stream, count or embed."""
-        return request.encode(call, facts)
-
-    def decode(self, call: Call, body: bytes) -> Completion | Embeddings | TokenCount:
-        """Return the whole answer in ``body``."""
-        return response.decode(call, body)
-
-    def decoder(self, call: Call) -> StreamDecoder:  # noqa: ARG002 - the port's signature; nothing of the call matters
-        """Return a decoder for one streamed answer."""
-        return GeminiStream()
-
-    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ServerError:
-        """Return what an error answer means."""
-        return errors.decode_error(status, headers, body)
-
-    def models_request(self) -> HttpRequest:
-        """Return the request that lists models."""
-        return request.models_request()
-
-    def decode_models(self, body: bytes) -> tuple[ModelInfo, ...]:
-        """Return the models of a list answer."""
-        return response.decode_models(body)
+__all__ = ["Gemini"]

@@ -25,9 +25,9 @@ from llm_server.contract import (
     Tool,
     ToolChoice,
 )
-from llm_server.providers.dialects.gemini.conversation import conversation
+from llm_server.providers.dialects.gemini.messages import conversation
 
-MAX_STOP_SEQUENCES = 5
+MAX_STOP = 5
 """``generationConfig.stopSequences`` takes "up to 5" (https://ai.google.dev/api/generate-content)."""
 
 SAMPLING = {
@@ -75,9 +75,10 @@ def models_request() -> HttpRequest:
 
 def _resource(model: str) -> str:
     """Return the resource name of ``model``, which may come with its ``models/`` or ``tunedModels/``."""
-    folder, slash, name = model.rpartition("/")
-    folder = folder if slash and folder in {"models", "tunedModels"} else "models"
-    return f"{folder}/{quote(name if slash and model.startswith(folder) else model, safe='')}"
+    folder, _, name = model.partition("/")
+    if not name or folder not in {"models", "tunedModels"}:
+        folder, name = "models", model
+    return f"{folder}/{quote(name, safe='')}"
 
 
 def _generate(call: ChatCall, facts: Facts) -> HttpRequest:
@@ -117,7 +118,7 @@ def _post(path: str, body: dict[str, Any], dropped: list[str]) -> HttpRequest:
 
 def _prompt(call: ChatCall, dropped: list[str]) -> dict[str, Any]:
     """Return what the model reads: system instruction, contents and tools."""
-    system, contents = conversation(call.messages, dropped, seals=_third_generation(call.model))
+    system, contents = conversation(call.messages, dropped, third=_third_generation(call.model))
     body: dict[str, Any] = {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
@@ -134,7 +135,7 @@ def _declarations(tools: tuple[Tool, ...], dropped: list[str]) -> list[dict[str,
     declarations = []
     for tool in tools:
         if tool.type != "function":
-            dropped.append(f"tools.{tool.type}")
+            dropped.append(f"tools[{tool.type}]")
             continue
         if tool.strict:
             dropped.append("tools.strict")
@@ -174,11 +175,10 @@ def _sampling(sampling: Sampling, facts: Facts, dropped: list[str]) -> dict[str,
             config[theirs] = value
     if sampling.logit_bias:
         dropped.append("logit_bias")
-    if len(sampling.stop) > MAX_STOP_SEQUENCES:
-        message = f"This provider takes at most {MAX_STOP_SEQUENCES} stop sequences."
-        raise ServerError(ErrorKind.UNSUPPORTED, message, param="stop")
     if sampling.stop:
-        config["stopSequences"] = sampling.stop
+        config["stopSequences"] = sampling.stop[:MAX_STOP]
+    if len(sampling.stop) > MAX_STOP:
+        dropped.append(f"stop[{MAX_STOP}:]")
     if sampling.n > 1:
         config["candidateCount"] = sampling.n
     return config | _logprobs(sampling.logprobs)

@@ -90,7 +90,6 @@ class Answer(Wire, frozen=True):
     usage_metadata: Counts | None = None
     model_version: str = ""
     response_id: str = ""
-    create_time: str = ""
 
 
 class Vector(Wire, frozen=True):

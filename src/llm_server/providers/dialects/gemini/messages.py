@@ -22,7 +22,6 @@ from llm_server.contract import (
     ToolCall,
     ToolResult,
 )
-from llm_server.providers.dialects.attribution import without_attribution
 from llm_server.providers.dialects.gemini.signatures import SKIP, split_id, unseal
 
 Parts = list[dict[str, Any]]
@@ -38,7 +37,7 @@ _IMAGE_TYPES = {
 }
 
 
-def conversation(messages: tuple[Message, ...], dropped: list[str], *, seals: bool) -> tuple[Parts, Parts]:
+def conversation(messages: tuple[Message, ...], dropped: list[str], *, third: bool) -> tuple[Parts, Parts]:
     """Return system instruction parts and contents.
 
     System turns before the first other turn are the instruction. There is no place for later ones: they
@@ -47,7 +46,8 @@ def conversation(messages: tuple[Message, ...], dropped: list[str], *, seals: bo
     Args:
         messages: the turns.
         dropped: names of what is lost, added to.
-        seals: whether the model refuses tool calls without a thought signature (Gemini 3 and later).
+        third: whether the model is a Gemini 3 or later, which refuses tool calls without a thought signature
+            and takes images inside a tool's result.
 
     Raises:
         ServerError: ``UNSUPPORTED`` for content that cannot be said; ``INVALID_REQUEST`` for a tool result
@@ -55,7 +55,7 @@ def conversation(messages: tuple[Message, ...], dropped: list[str], *, seals: bo
     """
     system: Parts = []
     contents: Parts = []
-    scribe = _Scribe(dropped)
+    scribe = _Scribe(dropped, third=third)
     for at, message in enumerate(messages):
         parts = scribe.parts(message, f"messages[{at}]")
         if message.role is Role.SYSTEM and not contents:
@@ -68,7 +68,7 @@ def conversation(messages: tuple[Message, ...], dropped: list[str], *, seals: bo
             contents[-1]["parts"] += parts
         elif parts:
             contents.append({"role": role, "parts": parts})
-    if seals:
+    if third:
         _seal(contents)
     return system, contents
 
@@ -84,8 +84,9 @@ def _seal(contents: Parts) -> None:
 class _Scribe:
     """Writes parts; remembers the tools that calls named, because a result must name its tool again."""
 
-    def __init__(self, dropped: list[str]) -> None:
+    def __init__(self, dropped: list[str], *, third: bool) -> None:
         self._dropped = dropped
+        self._third = third
         self._tools: dict[str, str] = {}
 
     def parts(self, message: Message, param: str) -> Parts:
@@ -96,8 +97,6 @@ class _Scribe:
         for part in message.parts:
             if isinstance(part, Thinking):
                 self._think(part, written)
-            elif isinstance(part, Text) and message.role is Role.SYSTEM:
-                written += _text(without_attribution(part.text))
             else:
                 written += self._part(part, param)
         return written
@@ -153,7 +152,7 @@ class _Scribe:
         return part
 
     def _result(self, result: ToolResult, param: str) -> Parts:
-        """Return a function response, and after it the images that the tool gave (a response holds JSON)."""
+        """Return a function response with the tool's images: inside it or, before Gemini 3, after it."""
         name = self._tools.get(result.call_id)
         if name is None:
             message = f"The tool result for {result.call_id!r} answers no earlier tool call."
@@ -161,9 +160,12 @@ class _Scribe:
         text = "".join(part.text for part in result.parts if isinstance(part, Text))
         call_id, _ = split_id(result.call_id)
         # "output" and "error" are the keys that google.genai.types.FunctionResponse documents.
-        response = {"error" if result.is_error else "output": text}
+        output = {"error" if result.is_error else "output": text}
+        response: dict[str, Any] = {"id": call_id, "name": name, "response": output}
         images = [self._image(part, param) for part in result.parts if isinstance(part, Image)]
-        return [{"functionResponse": {"id": call_id, "name": name, "response": response}}, *images]
+        if images and self._third:
+            response["parts"], images = images, []
+        return [{"functionResponse": response}, *images]
 
 
 def _text(text: str) -> Parts:

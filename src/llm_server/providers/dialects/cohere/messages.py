@@ -24,7 +24,6 @@ from llm_server.contract import (
     ToolCall,
     ToolResult,
 )
-from llm_server.providers.dialects.attribution import without_attribution
 
 Messages = list[dict[str, Any]]
 
@@ -44,7 +43,7 @@ def conversation(messages: tuple[Message, ...], dropped: list[str]) -> Messages:
         if message.name:
             dropped.append("messages.name")
         if message.role is Role.SYSTEM and not written:
-            system.append(without_attribution(_only_text(message, f"messages[{at}]")))
+            system.append(_only_text(message, f"messages[{at}]"))
         elif message.role is Role.ASSISTANT:
             written += _assistant(message, f"messages[{at}]", dropped)
         else:
@@ -70,7 +69,7 @@ def _only_text(message: Message, param: str) -> str:
 
 
 def _assistant(message: Message, param: str, dropped: list[str]) -> Messages:
-    """Return an assistant turn; text next to tool calls is their plan, as :mod:`...response` reads it."""
+    """Return an assistant turn; text next to tool calls is their plan (see ``response.py``)."""
     blocks: Messages = []
     calls: Messages = []
     for part in message.parts:
@@ -108,8 +107,7 @@ def _user(message: Message, param: str, dropped: list[str]) -> Messages:
     for part in message.parts:
         match part:
             case Text():
-                text = without_attribution(part.text) if message.role is Role.SYSTEM else part.text
-                blocks += [{"type": "text", "text": text}] if text else []
+                blocks += [{"type": "text", "text": part.text}] if part.text else []
             case Image():
                 blocks.append({"type": "image_url", "image_url": _image(part)})
             case ToolResult():
