@@ -61,6 +61,7 @@ class FakeProvider:
         facts: what every model of it can do.
 
     Attributes:
+        script: what to answer.
         calls: the calls received, in order.
         open: how many answers are being given now.
         asked: set when a call has arrived.
@@ -73,7 +74,7 @@ class FakeProvider:
         self.open = 0
         self.asked = asyncio.Event()
         self.gate: asyncio.Event | None = None
-        self._script = script
+        self.script = script
         self._facts = facts or Facts(completions=True, embeddings=True, count_tokens=True)
         self._state = State.STARTING
 
@@ -87,7 +88,7 @@ class FakeProvider:
         self.open += 1
         self.asked.set()
         try:
-            for answer in self._script(call):
+            for answer in self.script(call):
                 if self.gate is not None:
                     await self.gate.wait()
                 if isinstance(answer, ServerError):
@@ -113,9 +114,13 @@ class FakeProvider:
 
 
 class FakeObserver:
-    """Remembers what it was told: ``("started" | "first" | "finished", request id, error kind or None)``."""
+    """Remembers what it was told: ``("started" | "first" | "finished", request id, error kind or None)``.
+
+    ``ended`` is set when a request has finished.
+    """
 
     def __init__(self) -> None:
+        self.ended = asyncio.Event()
         self.told: list[tuple[str, str, str | None]] = []
         self.usages: list[Usage] = []
 
@@ -131,6 +136,7 @@ class FakeObserver:
         """Remember an end."""
         self.usages.append(usage)
         self.told.append(("finished", ctx.request_id, error.kind.value if error else None))
+        self.ended.set()
 
 
 async def outcome(answers: Events) -> tuple[list[Answer], ServerError | None]:

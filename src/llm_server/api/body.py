@@ -25,8 +25,8 @@ async def read_body(headers: Mapping[str, str], receive: Receive, limit_bytes: i
     """
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity":
-        message = f"The body is sent with content-encoding '{encoding[:32]}'; send it uncompressed."
-        raise ServerError(ErrorKind.INVALID_REQUEST, message)
+        words = f"The body is sent with content-encoding '{encoding[:32]}'; send it uncompressed."
+        raise ServerError(ErrorKind.INVALID_REQUEST, words)
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit_bytes:
         raise _too_large(limit_bytes)

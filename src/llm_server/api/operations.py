@@ -23,8 +23,8 @@ def readiness(providers: Mapping[str, Provider], version: str) -> Readiness:
     return Readiness.model_validate({"status": status, "version": version, "parts": parts})
 
 
-def router(providers: Mapping[str, Provider], metrics: Metrics, version: str) -> APIRouter:
-    """Return ``/health``, ``/health/live``, ``/health/ready`` and ``/metrics``."""
+def router(providers: Mapping[str, Provider], metrics: Metrics | None, version: str) -> APIRouter:
+    """Return ``/health``, ``/health/live``, ``/health/ready`` and, with ``metrics``, ``/metrics``."""
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/health")
@@ -43,6 +43,9 @@ def router(providers: Mapping[str, Provider], metrics: Metrics, version: str) ->
         found = readiness(providers, version)
         response.status_code = 503 if found.status == "starting" else 200
         return found
+
+    if metrics is None:
+        return routes
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def scrape(request: Request) -> Response:

@@ -1,0 +1,132 @@
+"""The composition root: the only file that names concrete adapters. Read it as a table of contents."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from llm_server import providers as hosted
+from llm_server.api.application import Backstage, application
+from llm_server.api.endpoint import Door
+from llm_server.api.server import Server
+from llm_server.catalog import Catalog, Listing
+from llm_server.contract import Provider, Secret, State, Target
+from llm_server.pipeline import Counted, Observed, Routed
+from llm_server.routing import FixedOrder
+from llm_server.settings import LOCAL, Settings
+from llm_server.telemetry.log import Redactor, set_up_logging
+from llm_server.telemetry.metrics import Metrics, Sources
+from llm_server.telemetry.observers import Observers
+from llm_server.telemetry.requests import RequestLog, to_stream
+
+VERSION = version("llm-server")
+
+_log = logging.getLogger("llm_server")
+
+
+def process(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
+    """Return the application for a process that does nothing else: its logging is set up as well."""
+    set_up_logging(settings.telemetry, Redactor(_secrets(settings)))
+    return create(settings, metrics_dir=metrics_dir)
+
+
+def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
+    """Return the application that ``settings`` describes. Nothing is opened before its lifespan starts.
+
+    ``metrics_dir`` is where several workers share their numbers.
+    """
+    providers = _providers(settings)
+    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
+    metrics = _metrics(settings, providers, metrics_dir)
+    requests = _request_log(settings, metrics)
+    told = (metrics, requests) if settings.telemetry.request_log else (metrics,)
+    observer = Observers(told, lambda name: metrics.families.failures.labels(name).inc())
+
+    handler = Observed(Counted(Routed(routing, providers)), observer)
+
+    listing = Listing(providers, routing.aliases)
+    door = Door(handler, observer, settings.api)
+    render = metrics.render if settings.telemetry.metrics else None
+    backstage = Backstage(providers, listing, render, VERSION)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncGenerator[None, None]:
+        tasks = [asyncio.create_task(_start(provider)) for provider in providers.values()]
+        tasks += [asyncio.create_task(requests.run()), asyncio.create_task(metrics.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await listing.close()
+            await asyncio.gather(*(provider.close() for provider in providers.values()))
+            await requests.flush()
+            metrics.close()
+
+    return application(door, backstage, lifespan)
+
+
+def _providers(settings: Settings) -> dict[str, Provider]:
+    """Return every provider by name: the hosted ones, and the embedded engine if it is enabled."""
+    rows = {name: config.row for name, config in settings.providers.items() if config.row}
+    catalog = Catalog(rows=rows)
+    providers = hosted.build(settings.providers, catalog.lookup, settings.pool)
+    if settings.engine.enabled:
+        from llm_server.engine import EngineProvider
+
+        providers[LOCAL] = EngineProvider(settings.engine, logging.getLogger("llm_server.engine").info)
+    return providers
+
+
+def _bare(settings: Settings) -> dict[str, Target]:
+    """Return the models that the configuration lists: they may be asked for without their provider's name."""
+    listed = [
+        (model, Target(name, model))
+        for name, config in settings.providers.items()
+        if config.enabled
+        for model in config.models
+    ]
+    if settings.engine.enabled:
+        listed += [(model.name, Target(LOCAL, model.name)) for model in settings.engine.models]
+    return dict(reversed(listed))
+
+
+def _metrics(settings: Settings, providers: Mapping[str, Provider], shared: Path | None) -> Metrics:
+    remote = {name: each for name, each in providers.items() if isinstance(each, hosted.HttpProvider)}
+    sources = Sources(
+        pools=lambda: {name: provider.stats() for name, provider in remote.items()},
+        states=lambda: {name: provider.state()[0] for name, provider in providers.items()},
+    )
+    models = _bare(settings).values()
+    return Metrics(settings.telemetry, VERSION, models=models, sources=sources, shared=shared)
+
+
+def _request_log(settings: Settings, metrics: Metrics) -> RequestLog:
+    redact = Redactor(_secrets(settings))
+    write, dropped = to_stream(sys.stdout.buffer), metrics.families.lines_dropped.inc
+    return RequestLog(settings.telemetry, write, redact=redact, on_drop=dropped)
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    for config in settings.providers.values():
+        yield from config.headers.values()
+        if config.api_key is not None:
+            yield config.api_key
+
+
+async def _start(provider: Provider) -> None:
+    """Make one provider ready; a failure is its state and a line in the log, not the server's end."""
+    with suppress(asyncio.CancelledError):
+        try:
+            await provider.start()
+        except Exception:  # noqa: BLE001 - whatever one provider raises, the others go on
+            _log.exception("provider %s did not start", provider.name)
+        else:
+            state, message = provider.state()
+            if state is State.FAILED:
+                _log.warning("provider %s failed: %s", provider.name, message)

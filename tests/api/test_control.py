@@ -1,0 +1,116 @@
+"""Control routes: models, health, metrics, the document, and what is not there."""
+
+import asyncio
+
+import aiohttp
+import pytest
+from tests.api.conftest import build
+from tests.serving import serving
+
+from llm_server.testing import FakeObserver, FakeProvider
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+async def test_models_are_listed_for_openai(client: aiohttp.ClientSession, path: str) -> None:
+    async with client.get(path) as response:
+        body = await response.json()
+    assert body["object"] == "list"
+    assert [model["id"] for model in body["data"]] == ["both", "fake/echo"]
+    assert body["data"][1]["owned_by"] == "fake"
+
+
+async def test_models_are_listed_for_anthropic(client: aiohttp.ClientSession) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    async with client.get("/v1/models?limit=1", headers=headers) as response:
+        page = await response.json()
+    assert (page["has_more"], page["first_id"], page["last_id"]) == (True, "both", "both")
+    async with client.get("/v1/models?after_id=both", headers=headers) as response:
+        page = await response.json()
+    assert (page["has_more"], page["data"][0]["id"]) == (False, "fake/echo")
+    assert page["data"][0]["created_at"] == "2023-11-14T22:13:20Z"
+    async with client.get("/v1/models?before_id=fake/echo&limit=5", headers=headers) as response:
+        page = await response.json()
+    assert [model["id"] for model in page["data"]] == ["both"]
+
+
+async def test_one_model_is_described(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/models/fake/echo") as response:
+        assert (await response.json())["id"] == "fake/echo"
+    async with client.get("/v1/models/nope") as response:
+        body = await response.json()
+    assert (response.status, body["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_health(client: aiohttp.ClientSession, provider: FakeProvider) -> None:
+    for path in ("/health", "/health/live"):
+        async with client.get(path) as response:
+            assert await response.json() == {"status": "ok", "version": "9.9"}
+    async with client.get("/health/ready") as response:
+        body = await response.json()
+    assert (response.status, body["status"]) == (503, "starting")
+    await provider.start()
+    async with client.get("/health/ready") as response:
+        body = await response.json()
+    assert (response.status, body["status"]) == (200, "ready")
+    assert body["parts"] == [{"name": "fake", "state": "ready", "message": ""}]
+
+
+async def test_metrics(client: aiohttp.ClientSession) -> None:
+    async with client.get("/metrics") as response:
+        assert await response.text() == "x 1\n"
+
+
+async def test_the_document_has_every_route_with_its_models(client: aiohttp.ClientSession) -> None:
+    async with client.get("/openapi.json") as response:
+        document = await response.json()
+    for path in ("chat/completions", "completions", "embeddings", "messages", "messages/count_tokens"):
+        operation = document["paths"][f"/v1/{path}"]["post"]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        model = document["components"]["schemas"][schema.rpartition("/")[2]]
+        assert "model" in model["required"]
+        assert "examples" in model or any("examples" in field for field in model["properties"].values())
+        assert "$ref" in operation["responses"]["200"]["content"]["application/json"]["schema"]
+        assert {"400", "429", "502"} <= operation["responses"].keys()
+    async with client.get("/docs") as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/v1/nothing", 404, "/docs lists every route"),
+        ("GET", "/v1/chat/completions", 405, "GET is not allowed"),
+        ("DELETE", "/v1/models", 405, "DELETE is not allowed"),
+    ],
+)
+async def test_what_is_not_there_is_said(
+    client: aiohttp.ClientSession, method: str, path: str, status: int, words: str
+) -> None:
+    async with client.request(method, path) as response:
+        body = await response.json()
+    assert response.status == status
+    assert words in body["error"]["message"]
+    async with client.request(method, path, headers={"anthropic-version": "2023-06-01"}) as response:
+        assert (await response.json())["type"] == "error"
+
+
+async def test_stopping_ends_streams_in_band(provider: FakeProvider, observer: FakeObserver) -> None:
+    provider.gate = asyncio.Event()
+    provider.gate.set()
+    async with aiohttp.ClientSession() as client:
+        async with serving(build(provider, observer), drain_s=0) as url:
+            asked = {"model": "both", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+
+            def endless(_: object) -> object:
+                from llm_server.testing import chunks
+
+                for chunk in chunks("one", "two"):
+                    yield chunk
+                    provider.gate.clear()  # type: ignore[union-attr]
+
+            provider.script = endless  # type: ignore[assignment]
+            response = await client.post(f"{url}/v1/chat/completions", json=asked)
+            await response.content.readline()
+        rest = await response.read()
+    assert b"shutting down" in rest
+    assert provider.open == 0
