@@ -3,7 +3,8 @@
 from llm_server.providers.building import FactsLookup, build
 from llm_server.providers.config import FactsConfig, ProviderConfig
 from llm_server.providers.discovery import discover
+from llm_server.providers.http import HttpProvider
 from llm_server.providers.row import Row
 from llm_server.providers.rows import ROWS
 
-__all__ = ["ROWS", "FactsConfig", "FactsLookup", "ProviderConfig", "Row", "build", "discover"]
+__all__ = ["ROWS", "FactsConfig", "FactsLookup", "HttpProvider", "ProviderConfig", "Row", "build", "discover"]
