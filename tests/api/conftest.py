@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-from tests.serving import serving
 
 from llm_server.api.application import Backstage, application
 from llm_server.api.config import ApiConfig
@@ -16,6 +15,7 @@ from llm_server.contract import Target
 from llm_server.pipeline import Counted, Observed, Routed
 from llm_server.routing import FixedOrder, RoutingConfig
 from llm_server.testing import FakeObserver, FakeProvider
+from tests.serving import serving
 
 Serve = Callable[..., Awaitable[aiohttp.ClientSession]]
 

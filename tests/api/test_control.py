@@ -4,10 +4,10 @@ import asyncio
 
 import aiohttp
 import pytest
-from tests.api.conftest import build
-from tests.serving import serving
 
 from llm_server.testing import FakeObserver, FakeProvider
+from tests.api.conftest import build
+from tests.serving import serving
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models"])

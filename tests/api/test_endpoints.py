@@ -6,7 +6,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.api.conftest import Serve
 
 from llm_server.contract import (
     Answer,
@@ -19,6 +18,7 @@ from llm_server.contract import (
     TextDelta,
 )
 from llm_server.testing import FakeObserver, FakeProvider, chunks, echo
+from tests.api.conftest import Serve
 
 CHAT = {"model": "fake/echo", "messages": [{"role": "user", "content": "hello there"}]}
 MESSAGES = {**CHAT, "max_tokens": 10}
