@@ -20,7 +20,7 @@ from llm_server.providers.row import Row
 from llm_server.providers.rows import COMPATIBLE, ROWS
 
 FactsLookup = Callable[[str, str, Facts], Facts]
-"""The catalog's answer: provider's row, model's name and the facts to fall back on, to the model's facts."""
+"""The catalog's answer: provider's name, model's name and the facts to fall back on, to the model's facts."""
 
 DIALECTS: dict[str, Callable[[Quirks], Dialect]] = {
     "openai": OpenAI,
@@ -66,7 +66,7 @@ def provider(name: str, config: ProviderConfig, facts: FactsLookup, pool: PoolCo
         dialect,
         AiohttpPool(address(row, base_url), pool, headers),
         config,
-        lru_cache(REMEMBERED_MODELS)(lambda model: facts_of(model, row, config, facts)),
+        lru_cache(REMEMBERED_MODELS)(lambda model: overlaid(model, facts(name, model, row.facts), config)),
     )
 
 
@@ -77,7 +77,9 @@ def row_of(name: str, config: ProviderConfig) -> Row:
     namesake = ROWS.get(name)
     if namesake and config.dialect in {None, namesake.dialect}:
         return namesake
-    return ROWS.get(config.dialect or "", COMPATIBLE) if config.dialect != COMPATIBLE.dialect else COMPATIBLE
+    if config.dialect in {None, COMPATIBLE.dialect}:
+        return COMPATIBLE
+    return ROWS[config.dialect]
 
 
 def quirks(row: Row, version: str | None) -> Quirks:
@@ -91,9 +93,8 @@ def quirks(row: Row, version: str | None) -> Quirks:
     )
 
 
-def facts_of(model: str, row: Row, config: ProviderConfig, lookup: FactsLookup) -> Facts:
-    """Return a model's facts: the configuration's over the catalog's over the row's."""
-    facts = lookup(row.name, model, row.facts)
+def overlaid(model: str, facts: Facts, config: ProviderConfig) -> Facts:
+    """Return ``facts`` with what the configuration knows better about ``model``; later patterns win."""
     for pattern, known in config.facts.items():
         if fnmatchcase(model, pattern):
             facts = msgspec.structs.replace(facts, **known.model_dump(exclude_none=True))

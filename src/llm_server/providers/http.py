@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 
@@ -107,9 +107,9 @@ class HttpProvider:
         """Return ``READY``, and the kind of the last failure until something succeeds."""
         return State.READY, self._trouble
 
-    def stats(self) -> "dict[str, int]":
+    def stats(self) -> Mapping[str, int]:
         """Return the pool's numbers, for metrics."""
-        return dict(self._pool.stats())
+        return self._pool.stats()
 
     async def start(self) -> None:
         """Connections open when they are needed."""
