@@ -6,9 +6,13 @@ from llm_server.providers.row import Row
 
 _OLDER_EMBEDDINGS = Facts(embeddings=True, completions=True, dimensions=False)
 
+_NEWER = {"max_tokens": "max_completion_tokens"}
+_NO_TOP_K = frozenset({"top_k"})
+
 _AZURE = Quirks(
     prefix="openai/v1/",
-    chat_renames={"max_tokens": "max_completion_tokens"},
+    chat_renames=_NEWER,
+    refuses=_NO_TOP_K,
     developer=True,
 )
 
@@ -31,7 +35,7 @@ ROWS: dict[str, Row] = {
             key_env=("OPENAI_API_KEY",),
             url_env=("OPENAI_BASE_URL",),
             header_env={"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"},
-            quirks=Quirks(chat_renames={"max_tokens": "max_completion_tokens"}, developer=True),
+            quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K, developer=True),
             facts=Facts(embeddings=True, token_ids=True),
             docs=("https://platform.openai.com/docs/api-reference/chat/create",),
         ),
@@ -50,7 +54,8 @@ ROWS: dict[str, Row] = {
                 prefix="openai/deployments/{model}/",
                 query="?api-version={version}",
                 models_path="openai/models?api-version={version}",
-                chat_renames=_AZURE.chat_renames,
+                chat_renames=_NEWER,
+                refuses=_NO_TOP_K,
                 developer=True,
             ),
             facts=Facts(embeddings=True, token_ids=True),
@@ -65,8 +70,8 @@ ROWS: dict[str, Row] = {
             base_url="https://api.groq.com/openai/v1",
             key_env=("GROQ_API_KEY",),
             quirks=Quirks(
-                chat_renames={"max_tokens": "max_completion_tokens"},
-                refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+                chat_renames=_NEWER,
+                refuses=_NO_TOP_K | {"logprobs", "top_logprobs", "logit_bias"},
                 names=False,
             ),
             facts=Facts(logprobs=False, choices=False),
@@ -99,6 +104,7 @@ ROWS: dict[str, Row] = {
             title="Meta Llama API",
             base_url="https://api.llama.com/compat/v1",
             key_env=("LLAMA_API_KEY",),
+            quirks=Quirks(chat_renames=_NEWER),
             facts=Facts(logprobs=False, choices=False, reasoning=False),
             docs=("https://llama.developer.meta.com/docs/features/compatibility",),
         ),
@@ -119,7 +125,7 @@ ROWS: dict[str, Row] = {
             title="xAI",
             base_url="https://api.x.ai/v1",
             key_env=("XAI_API_KEY",),
-            quirks=Quirks(chat_renames={"max_tokens": "max_completion_tokens"}),
+            quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K),
             docs=("https://docs.x.ai/docs/api-reference#chat-completions",),
         ),
         Row(
