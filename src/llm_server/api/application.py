@@ -9,7 +9,7 @@ from msgspec import Struct
 from llm_server.api import models, operations
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
-from llm_server.api.surface import document, endpoints
+from llm_server.api.surface import endpoints, routes
 from llm_server.contract import Provider
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
@@ -32,12 +32,20 @@ def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = No
     hot = endpoints(door)
     server = Server(
         hot,
+        describe=_describe,
         title="LLM Server",
         version=backstage.version,
         description="Every model behind the APIs that applications already speak.",
         lifespan=lifespan,
     )
-    document(server, hot)
+    server.router.routes.extend(routes(hot))
     server.include_router(models.router(backstage.listing))
     server.include_router(operations.router(backstage.providers, backstage.metrics, backstage.version))
     return server
+
+
+def _describe(server: Server) -> None:
+    # Not at the top: see the module's docstring.
+    from llm_server.api.documents import document
+
+    document(server)

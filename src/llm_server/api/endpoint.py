@@ -65,8 +65,8 @@ class Endpoint:
         except asyncio.CancelledError:
             if not leaving.done():
                 message = "The server is shutting down; try again."
+                # The server's end, and the request's: there is nothing above that should still be cancelled.
                 await reply.error(ServerError(ErrorKind.UNAVAILABLE, message, retry_after_s=1.0))
-                raise
             if answering is not None:
                 answering.uncancel()
         finally:

@@ -1,6 +1,6 @@
 """The ASGI application: hot routes before FastAPI's router, everything else through it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -29,16 +29,26 @@ class Server(FastAPI):
 
     Args:
         hot: endpoints by path, all ``POST``.
+        describe: adds the hot routes to the document, called when it is first asked for.
         options: passed to FastAPI.
     """
 
-    def __init__(self, hot: Mapping[str, Endpoint], **options: Any) -> None:
+    def __init__(
+        self, hot: Mapping[str, Endpoint], *, describe: Callable[["Server"], None], **options: Any
+    ) -> None:
         super().__init__(**options)
         self._hot = hot
+        self._describe = describe
         self.add_exception_handler(ServerError, _on_server_error)
         self.add_exception_handler(HTTPException, _on_http_error)
         self.add_exception_handler(RequestValidationError, _on_invalid)
         self.add_exception_handler(Exception, _on_bug)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            self._describe(self)
+        return super().openapi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""

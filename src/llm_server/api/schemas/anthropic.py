@@ -67,6 +67,7 @@ class ToolUseBlock(RequestModel):
     input: dict[str, Any]
 
 
+SystemBlock = Annotated[Annotated[TextBlock, Tag("text")] | Other, Discriminator(by_type("text"))]
 ResultBlock = Annotated[
     Annotated[TextBlock, Tag("text")] | Annotated[ImageBlock, Tag("image")] | Other,
     Discriminator(by_type("text", "image")),
@@ -194,7 +195,7 @@ class CountTokensRequest(RequestModel):
         description="`provider/model`, or a configured name.", examples=["local/smollm2-135m"]
     )
     messages: list[MessageParam] = Field(min_length=1, max_length=wire.MAX_MESSAGES)
-    system: str | list[TextBlock] | None = None
+    system: str | list[SystemBlock] | None = None
     tools: Annotated[list[Tool], Field(max_length=wire.MAX_TOOLS)] | None = None
     tool_choice: (
         Annotated[AutoChoice | AnyChoice | ToolChoice | NoneChoice, Field(discriminator="type")] | None
