@@ -1,0 +1,65 @@
+"""``llm-server check``."""
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from llm_server.cli.configured import ConfigOption, configured
+from llm_server.contract import Secret
+from llm_server.settings import Loaded
+from llm_server.settings.tree import dotted
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def check(
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Validate the configuration and print the effective one, with the origin of every value.
+
+    Secrets are masked. Exits with status 1 and the list of problems when it cannot be used.
+    """
+    loaded = configured(config)
+    if as_json:
+        print(json.dumps(_report(loaded), indent=2))
+        return
+    table = Table("setting", "value", "origin", title=_title(loaded), title_justify="left")
+    for path, value, origin in loaded.effective():
+        style = "dim" if origin.kind == "default" else ""
+        table.add_row(dotted(path), _words(value), str(origin), style=style)
+    Console(markup=False, highlight=False).print(table)
+
+
+def _title(loaded: Loaded) -> str:
+    file = loaded.file or "no file"
+    providers = ", ".join(sorted(loaded.settings.provider_names)) or "none"
+    return f"valid: {file}; providers: {providers}"
+
+
+def _report(loaded: Loaded) -> dict[str, Any]:
+    rows = [
+        {"path": dotted(path), "value": _masked(value), "origin": str(origin)}
+        for path, value, origin in loaded.effective()
+    ]
+    return {"file": str(loaded.file) if loaded.file else None, "settings": rows}
+
+
+def _masked(value: Any) -> Any:
+    """Return ``value`` as JSON has it, without secrets."""
+    if isinstance(value, tuple | frozenset):
+        return [_masked(each) for each in (sorted(value) if isinstance(value, frozenset) else value)]
+    if isinstance(value, Mapping):
+        return {name: _masked(each) for name, each in value.items()}
+    return str(value) if isinstance(value, Secret | PurePath) else value
+
+
+def _words(value: Any) -> str:
+    shown = _masked(value)
+    return shown if isinstance(shown, str) else json.dumps(shown)
