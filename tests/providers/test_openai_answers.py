@@ -101,7 +101,7 @@ def test_raw_is_kept_for_callers_of_the_dialect_alone() -> None:
         ),
         ({"tool_calls": [{"id": "t", "function": {"name": "f"}}]}, (ToolCall("t", "f", "{}"),)),
     ],
-)  # fmt: skip
+)
 def test_parts_of_a_message(message: dict[str, Any], parts: tuple[Any, ...]) -> None:
     assert said(message).parts == parts
 
