@@ -26,7 +26,9 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(app: Any, drain_s: int = 5) -> AsyncGenerator[str, None]:
     """Yield the base URL of ``app``, started; leaving shuts it down and waits for its requests."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, 40 ms a request.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=drain_s)
     server = _Server(config)
     server.ready = asyncio.Event()
