@@ -21,7 +21,7 @@ from llm_server.settings import LOCAL, Settings
 from llm_server.telemetry.log import Redactor, set_up_logging
 from llm_server.telemetry.metrics import Metrics, Sources
 from llm_server.telemetry.observers import Observers
-from llm_server.telemetry.requests import RequestLog, to_stream
+from llm_server.telemetry.requests import RequestLog, lines_of_json, readable, to_stream
 
 VERSION = version("llm-server")
 
@@ -107,9 +107,11 @@ def _metrics(settings: Settings, providers: Mapping[str, Provider], shared: Path
 
 
 def _request_log(settings: Settings, metrics: Metrics) -> RequestLog:
-    redact = Redactor(_secrets(settings))
-    write, dropped = to_stream(sys.stdout.buffer), metrics.families.lines_dropped.inc
-    return RequestLog(settings.telemetry, write, redact=redact, on_drop=dropped)
+    config, out = settings.telemetry, sys.stdout
+    encode = lines_of_json if config.as_json(out) else readable
+    dropped = metrics.families.lines_dropped.inc
+    write, redact = to_stream(out.buffer), Redactor(_secrets(settings))
+    return RequestLog(config, write, redact=redact, on_drop=dropped, encode=encode)
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:

@@ -91,9 +91,10 @@ def test_uvicorn_speaks_through_us_but_not_of_every_request() -> None:
     stray = logging.StreamHandler(io.StringIO())
     logging.getLogger("uvicorn").addHandler(stray)
     stream = set_up()
-    logging.getLogger("uvicorn.error").info("started")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger("uvicorn.error").warning("odd")
     logging.getLogger("uvicorn.access").info("GET /")
-    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["started"]
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["odd"]
     assert stray.stream.getvalue() == ""
 
 
@@ -111,3 +112,18 @@ def test_the_level_decides() -> None:
     logging.getLogger("room").info("quiet")
     logging.getLogger("room").warning("loud")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+class Terminal(io.StringIO):
+    """A stream that a person reads."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_auto_is_text_on_a_terminal_and_json_elsewhere() -> None:
+    config = TelemetryConfig()
+    assert config.as_json(io.StringIO())
+    assert not config.as_json(Terminal())
+    assert TelemetryConfig(log_format="json").as_json(Terminal())
+    assert not TelemetryConfig(log_format="text").as_json(io.StringIO())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_server.contract import Attempt, Context, ErrorKind, Secret, ServerError, Usage
 from llm_server.telemetry.config import TelemetryConfig
 from llm_server.telemetry.log import Redactor
-from llm_server.telemetry.requests import MAX_DETAIL, MAX_NAME, RequestLog, to_stream
+from llm_server.telemetry.requests import MAX_DETAIL, MAX_NAME, RequestLog, readable, to_stream
 
 CANARY = 'sk-canary-"\\0123456789'
 NOTHING = Usage()
@@ -22,7 +22,7 @@ NOTHING = Usage()
 class Written:
     """Collects what a log writes; ``lost`` counts the lines reported as lost."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, encode: Any = None, **config: Any) -> None:
         self.batches: list[bytes] = []
         self.lost = 0
         self.log = RequestLog(
@@ -30,6 +30,7 @@ class Written:
             self.write,
             redact=Redactor([Secret(CANARY)]),
             on_drop=self.lose,
+            **({"encode": encode} if encode else {}),
         )
         self.writer: Callable[[bytes], object] = self.batches.append
 
@@ -217,3 +218,19 @@ def test_a_stream_is_flushed_at_once() -> None:
     buffered = io.BufferedWriter(raw)
     to_stream(buffered)(b"line\n")
     assert raw.getvalue() == b"line\n"
+
+
+async def test_a_person_gets_a_line_to_read() -> None:
+    written = Written(readable)
+    ctx = context(streamed=True)
+    written.log.first_content(ctx)
+    written.log.finished(ctx, Usage(input_tokens=3, output_tokens=2), None)
+    refused = context(attempts=[], model="nobody")
+    written.log.finished(refused, NOTHING, ServerError(ErrorKind.MODEL_NOT_FOUND, "no", detail="why"))
+    await written.log.flush()
+    answered, failed = b"".join(written.batches).decode().splitlines()
+    assert " 200 /v1/x  p/m  " in answered
+    assert "ms, first after " in answered
+    assert answered.endswith("3+2 tokens")
+    assert " 404 /v1/x  nobody  " in failed
+    assert failed.endswith("0+0 tokens  model_not_found why")

@@ -1,7 +1,7 @@
 """Settings of the telemetry room."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import IO, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,8 +16,9 @@ class TelemetryConfig(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least serious messages of the server that are written."
     )
-    log_format: Literal["json", "text"] = Field(
-        default="json", description="One JSON object a line for machines, or plain text for a terminal."
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto",
+        description="One JSON object a line for machines, or plain text; `auto` is text on a terminal.",
     )
     request_log: bool = Field(
         default=True, description="Write one JSON line for every request: numbers and names, never content."
@@ -48,3 +49,7 @@ class TelemetryConfig(BaseModel):
         if any(left >= right for left, right in pairwise(buckets)):
             raise ValueError("latency_buckets_s must be in ascending order, without repetitions")
         return self
+
+    def as_json(self, stream: IO[Any]) -> bool:
+        """Return whether what is written to ``stream`` is JSON."""
+        return self.log_format == "json" or (self.log_format == "auto" and not stream.isatty())

@@ -88,7 +88,7 @@ def set_up_logging(config: TelemetryConfig, redact: Redactor, stream: TextIO | N
     once, at start, and give uvicorn ``log_config=None``.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(redact) if config.log_format == "json" else TextFormatter(redact))
+    handler.setFormatter(JsonFormatter(redact) if config.as_json(handler.stream) else TextFormatter(redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.log_level.upper())
@@ -96,4 +96,6 @@ def set_up_logging(config: TelemetryConfig, redact: Redactor, stream: TextIO | N
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+        # Its starting and stopping are told in our own words.
+        logger.setLevel(logging.WARNING if config.log_level == "info" else logging.NOTSET)
     logging.captureWarnings(True)

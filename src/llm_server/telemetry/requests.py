@@ -1,4 +1,4 @@
-"""The request log: one JSON line for each request, numbers and names, never content."""
+"""The request log: one line for each request, numbers and names, never content."""
 
 import asyncio
 import time
@@ -54,6 +54,9 @@ class RequestLine(Struct, omit_defaults=True, tag_field="event", tag="request"):
     estimated: list[str] = []
 
 
+lines_of_json: Callable[[list[RequestLine]], bytes] = msgspec.json.Encoder().encode_lines
+
+
 class RequestLog:
     """An observer that collects lines and writes them in batches, in a thread. Implements ``Observer``.
 
@@ -62,6 +65,7 @@ class RequestLog:
         write: takes the bytes of whole lines; may block, may raise ``OSError``.
         redact: takes the secrets out of a text, JSON or not.
         on_drop: told the number of lines that were lost, because the buffer was full or ``write`` failed.
+        encode: makes bytes of lines; JSON, or :func:`readable`.
     """
 
     def __init__(
@@ -71,12 +75,13 @@ class RequestLog:
         *,
         redact: Callable[[str], str],
         on_drop: Callable[[int], object],
+        encode: Callable[[list[RequestLine]], bytes] = lines_of_json,
     ) -> None:
         self._config = config
         self._write = write
         self._redact = redact
         self._on_drop = on_drop
-        self._encode = msgspec.json.Encoder().encode_lines
+        self._encode = encode
         self._lines: list[RequestLine] = []
         self._first_s: dict[int, float] = {}
         self._flushing = asyncio.Lock()
@@ -162,6 +167,22 @@ class RequestLog:
             # A secret cut in two would not be recognised later.
             text = self._redact(text)[:limit] + "…"
         return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def readable(lines: list[RequestLine]) -> bytes:
+    """Return lines for a person: time, status, route, who answered, how long, tokens, what went wrong."""
+    return "".join(map(_readable, lines)).encode()
+
+
+def _readable(line: RequestLine) -> str:
+    target = f"{line.provider}/{line.upstream_model}" if line.provider else line.model
+    first = "" if line.ttft_ms is None else f", first after {line.ttft_ms:.0f} ms"
+    error = f"  {line.error} {line.detail}".rstrip() if line.error else ""
+    tokens = f"{line.input_tokens}+{line.output_tokens} tokens"
+    took = f"{line.latency_ms:.0f} ms{first}"
+    return (
+        f"{line.time.astimezone():%H:%M:%S} {line.status} {line.route}  {target}  {took}  {tokens}{error}\n"
+    )
 
 
 def to_stream(stream: BinaryIO) -> Callable[[bytes], None]:
