@@ -134,8 +134,15 @@ def _max_tokens(asked: int | None, limit: int | None, dropped: list[str]) -> int
 
 
 def _sampling(call: ChatCall, dropped: list[str]) -> Fields:
+    """Return how to sample: by temperature or by ``top_p``, for models since Claude Opus 4.1 refuse both at once.
+
+    Source: https://platform.claude.com/docs/en/about-claude/models/migrating-to-claude-4.
+    """
     sampling = call.sampling
     fields = {name: value for name in _SAMPLING if (value := getattr(sampling, name)) is not None}
+    if {"temperature", "top_p"} <= fields.keys():
+        del fields["top_p"]
+        dropped.append("top_p")
     if fields.get("temperature", 0) > 1:
         fields["temperature"] = 1
         dropped.append("temperature:clamped")
@@ -163,10 +170,18 @@ def _tool(tool: Tool) -> Fields:
     fields: Fields = {"name": tool.name}
     if tool.description:
         fields["description"] = tool.description
-    fields["input_schema"] = tool.parameters if bytes(tool.parameters) else _NO_PARAMETERS
+    fields["input_schema"] = _schema(tool.parameters)
     if tool.strict:
         fields["strict"] = True
     return fields
+
+
+def _schema(parameters: Raw) -> Raw | Fields:
+    """Return a tool's schema, which must say that it is an object; OpenAI also takes ``{}`` for no parameters."""
+    if not bytes(parameters):
+        return _NO_PARAMETERS
+    said = _READ_FIELDS.decode(parameters)
+    return parameters if "type" in said else {"type": "object", **said}
 
 
 def _choice(call: ChatCall) -> Fields:

@@ -40,13 +40,18 @@ _KNOWN = frozenset(
     | {"input_tokens", "error", "request_id"}
 )
 
+_FIELDS = json.Decoder(dict[str, Raw])
+_MESSAGE = json.Decoder(shapes.Message)
+_COUNTED = json.Decoder(shapes.Counted)
+_MODELS = json.Decoder(shapes.Models)
+
 T = TypeVar("T")
 
 
-def read(body: bytes, kind: type[T]) -> T:
-    """Return ``body`` as ``kind``; ``UPSTREAM_INVALID`` for garbage."""
+def read(body: bytes, decoder: json.Decoder[T]) -> T:
+    """Return what ``decoder`` reads in ``body``; ``UPSTREAM_INVALID`` for garbage."""
     try:
-        return json.decode(body, type=kind)
+        return decoder.decode(body)
     except (DecodeError, ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise garbage(str(error)) from None
 
@@ -57,13 +62,13 @@ def decode(call: Call, body: bytes) -> Completion | TokenCount:
     Raises:
         ServerError: ``UPSTREAM_INVALID`` for garbage; the error's kind when the body is an error.
     """
-    fields = read(body, dict[str, Raw])
+    fields = read(body, _FIELDS)
     if "error" in fields:
         raise in_band(json.decode(body))
     unmodelled.note("anthropic", fields.keys() - _KNOWN)
     if isinstance(call, CountCall):
-        return TokenCount(input_tokens=read(body, shapes.Counted).input_tokens)
-    answer = read(body, shapes.Message)
+        return TokenCount(input_tokens=read(body, _COUNTED).input_tokens)
+    answer = read(body, _MESSAGE)
     if answer.content is None or answer.stop_reason is None:
         raise garbage("a message without content or stop_reason")
     choice = Choice(
@@ -131,7 +136,7 @@ def decode_models(body: bytes) -> tuple[ModelInfo, ...]:
             context_tokens=model.max_input_tokens,
             max_output_tokens=model.max_tokens,
         )
-        for model in read(body, shapes.Models).data
+        for model in read(body, _MODELS).data
     )
 
 

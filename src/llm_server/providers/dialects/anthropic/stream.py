@@ -22,6 +22,8 @@ from llm_server.providers.dialects.anthropic.response import FINISH, arguments, 
 from llm_server.providers.dialects.failures import truncated
 from llm_server.wire.sse import Parser, ServerSentEvent
 
+_EVENT = json.Decoder(shapes.StreamEvent)
+
 
 class AnthropicStream:
     """Decodes one streamed answer. It is whole after ``message_stop``.
@@ -57,7 +59,7 @@ class AnthropicStream:
                 if raw:
                     yield Chunk((), raw)
                 continue
-            event = read(frame.data, shapes.StreamEvent)
+            event = read(frame.data, _EVENT)
             if event.type == "error":
                 raise in_band(json.decode(frame.data))
             if event.type == "message_stop":

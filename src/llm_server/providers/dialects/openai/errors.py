@@ -48,6 +48,8 @@ TYPE_STATUS: dict[str, int] = {
     "permission_error": 403,
     "rate_limit_error": 429,
     "requests": 429,
+    "service_unavailable": 503,
+    "service_unavailable_error": 503,
     "tokens": 429,
 }
 """The status that an error inside a stream would have had as an answer; any other type is a failure."""

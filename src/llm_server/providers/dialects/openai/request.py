@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference (chat, completions, embeddings).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -46,28 +46,12 @@ def encode(call: Call, facts: Facts, quirks: Quirks) -> HttpRequest:
         ServerError: ``UNSUPPORTED`` for content that cannot be said, and for counting tokens.
     """
     dropped: list[str] = []
-    match call:
-        case CountCall():
-            raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot count tokens.")
-        case ChatCall():
-            path, renames = "chat/completions", quirks.chat_renames
-            fields = _own(call, quirks, dropped) or _chat(call, facts, quirks, dropped)
-        case TextCall():
-            path, renames = "completions", {}
-            fields = _own(call, quirks, dropped) or _text(call)
-        case EmbedCall():
-            path, renames = "embeddings", quirks.embed_renames
-            fields = _embeddings(call, quirks, dropped)
-        case _:
-            raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot answer this kind of request.")
+    path, renames, fields = _asked(call, facts, quirks, dropped)
     fields["model"] = call.model
     if call.stream:
         _ask_for_usage(fields, quirks)
     _leave_out(fields, facts.refuses | quirks.refuses, dropped)
-    for old, new in renames.items():
-        if old in fields:
-            value = fields.pop(old)
-            fields.setdefault(new, value)
+    _rename(fields, renames)
     if quirks.accepts is not None:
         _leave_out(fields, fields.keys() - quirks.accepts, dropped)
     return HttpRequest(
@@ -80,6 +64,24 @@ def encode(call: Call, facts: Facts, quirks: Quirks) -> HttpRequest:
 def models_request(quirks: Quirks) -> HttpRequest:
     """Return the request that lists models."""
     return HttpRequest(method="GET", path=quirks.models_path or f"{quirks.prefix}models{quirks.query}")
+
+
+def _asked(
+    call: Call, facts: Facts, quirks: Quirks, dropped: list[str]
+) -> tuple[str, Mapping[str, str], Fields]:
+    """Return where ``call`` goes, which fields have another name there, and its fields."""
+    match call:
+        case CountCall():
+            raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot count tokens.")
+        case ChatCall():
+            fields = _own(call, quirks, dropped) or _chat(call, facts, quirks, dropped)
+            return "chat/completions", quirks.chat_renames, fields
+        case TextCall():
+            return "completions", {}, _own(call, quirks, dropped) or _text(call)
+        case EmbedCall():
+            return "embeddings", quirks.embed_renames, _embeddings(call, quirks, dropped)
+        case _:
+            raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot answer this kind of request.")
 
 
 def _own(call: Call, quirks: Quirks, dropped: list[str]) -> Fields:
@@ -99,6 +101,14 @@ def _ask_for_usage(fields: Fields, quirks: Quirks) -> None:
         return
     own = _READ_FIELDS.decode(options) if isinstance(options, Raw) and bytes(options) not in _NULLS else {}
     fields["stream_options"] = {**own, "include_usage": True}
+
+
+def _rename(fields: Fields, renames: Mapping[str, str]) -> None:
+    """Give fields the names that the server knows; where both are there, the right one counts."""
+    for old, new in renames.items():
+        if old in fields:
+            value = fields.pop(old)
+            fields.setdefault(new, value)
 
 
 def _leave_out(fields: Fields, names: Iterable[str], dropped: list[str]) -> None:

@@ -53,13 +53,21 @@ _KNOWN = frozenset(
     | {"error", "x_groq"}
 )
 
+_FIELDS = json.Decoder(dict[str, Raw])
+ANSWER = json.Decoder(shapes.Answer)
+"""Reads whole answers and chunks."""
+_EMBEDDINGS = json.Decoder(shapes.EmbeddingsAnswer)
+_MODELS = json.Decoder(shapes.Models)
+_MODEL_ARRAY = json.Decoder(list[shapes.Model])
+_TAGS = json.Decoder(shapes.Tags)
+
 T = TypeVar("T")
 
 
-def read(body: bytes, kind: type[T]) -> T:
-    """Return ``body`` as ``kind``; ``UPSTREAM_INVALID`` for garbage."""
+def read(body: bytes, decoder: json.Decoder[T]) -> T:
+    """Return what ``decoder`` reads in ``body``; ``UPSTREAM_INVALID`` for garbage."""
     try:
-        return json.decode(body, type=kind)
+        return decoder.decode(body)
     except (DecodeError, ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise garbage(str(error)) from None
 
@@ -70,12 +78,12 @@ def decode(call: Call, body: bytes) -> Completion | Embeddings:
     Raises:
         ServerError: ``UPSTREAM_INVALID`` for garbage; the error's kind when the body is an error.
     """
-    unmodelled.note("openai", read(body, dict[str, Raw]).keys() - _KNOWN)
+    unmodelled.note("openai", read(body, _FIELDS).keys() - _KNOWN)
     return _embeddings(call, body) if isinstance(call, EmbedCall) else _completion(call, body)
 
 
 def _completion(call: Call, body: bytes) -> Completion:
-    answer = read(body, shapes.Answer)
+    answer = read(body, ANSWER)
     if answer.error is not None:
         raise in_band(answer.error)
     if not answer.choices:
@@ -186,7 +194,7 @@ def usage(told: shapes.Usage) -> Usage:
 
 
 def _embeddings(call: EmbedCall, body: bytes) -> Embeddings:
-    answer = read(body, shapes.EmbeddingsAnswer)
+    answer = read(body, _EMBEDDINGS)
     if answer.error is not None:
         raise in_band(answer.error)
     if answer.data is None or len(answer.data) != len(call.inputs):
@@ -219,12 +227,12 @@ def _vector(embedding: str | tuple[float, ...]) -> tuple[float, ...]:
 def decode_models(body: bytes) -> tuple[ModelInfo, ...]:
     """Return the models of a list in OpenAI's form, a bare array of it (Together) or Ollama's own."""
     if body.lstrip()[:1] == b"[":
-        listed: list[shapes.Model] | None = read(body, list[shapes.Model])
+        listed: list[shapes.Model] | None = read(body, _MODEL_ARRAY)
     else:
-        listed = read(body, shapes.Models).data
+        listed = read(body, _MODELS).data
     if listed is None:
         return tuple(
-            ModelInfo(id=tag.name, provider="", created=_unix(tag)) for tag in read(body, shapes.Tags).models
+            ModelInfo(id=tag.name, provider="", created=_unix(tag)) for tag in read(body, _TAGS).models
         )
     return tuple(
         ModelInfo(

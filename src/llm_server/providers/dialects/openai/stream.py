@@ -19,6 +19,7 @@ from llm_server.providers.dialects.failures import truncated
 from llm_server.providers.dialects.openai import shapes
 from llm_server.providers.dialects.openai.errors import in_band
 from llm_server.providers.dialects.openai.response import (
+    ANSWER,
     arguments,
     finish,
     logprobs,
@@ -69,7 +70,7 @@ class OpenAIStream:
                 yield Chunk((), frame)
 
     def _events(self, event: ServerSentEvent) -> Iterable[Event]:
-        answer = read(event.data, shapes.Answer)
+        answer = read(event.data, ANSWER)
         groq = answer.x_groq or shapes.GroqExtra()
         if (error := answer.error or groq.error) is not None:
             raise in_band(error)
@@ -109,6 +110,9 @@ class _Choice:
 
     def _said(self, delta: shapes.Message, choice: shapes.Choice) -> Iterable[Event]:
         probable = logprobs(choice)
+        if isinstance(delta.content, str) and delta.content:
+            yield TextDelta(delta.content, self._part("text"), self._index, probable)
+            return
         for is_thought, text in pieces(delta.content):
             if is_thought:
                 yield ReasoningDelta(text, self._part("reasoning"), self._index)
