@@ -53,6 +53,12 @@ class _Blocks:
             self.open = self.numbers[part] = self._unclaimed.pop(0) if self._unclaimed else self._opened()
         return self.numbers[part]
 
+    def claimed(self, part: int) -> bool:
+        """Whether ``part`` has a block: its own, or the open one whose frame did not say whose it is."""
+        if part not in self.numbers and self._unclaimed and self.open == self._unclaimed[-1]:
+            self.numbers[part] = self._unclaimed.pop()
+        return part in self.numbers
+
     def _opened(self) -> int:
         self._count += 1
         return self._count - 1
@@ -162,7 +168,7 @@ class MessageStream:
         """Return ``event`` as a delta of its block; a new one opens first, after the one before is closed."""
         deltas = _deltas(event)
         opened = b""
-        if event.part not in self._blocks.numbers:
+        if not self._blocks.claimed(event.part):
             if not deltas and not isinstance(event, ToolDelta) and not _redacted(event):
                 return b""  # nothing said yet: other dialects begin with an empty text, whatever follows
             self._refused = self._refused or isinstance(event, RefusalDelta)

@@ -206,9 +206,10 @@ class ThinkingDisabled(Request, frozen=True, tag="disabled"):
     """Do not think."""
 
 
-class JsonFormat(Request, frozen=True, tag="json_schema"):
-    """JSON that follows a schema."""
+class JsonFormat(Request, frozen=True):
+    """JSON that follows a schema; ``type`` is a field because a tag that is alone may be left out."""
 
+    type: Literal["json_schema"]
     schema: Raw
 
 
@@ -230,7 +231,7 @@ class CountRequest(Request, frozen=True, kw_only=True):
 
     model: Name
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
-    system: str | list[TextBlock] | None = None
+    system: str | list[TextBlock | Unmodelled] | None = None
     tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: AutoChoice | AnyChoice | ToolChoice | NoneChoice | None = None
     thinking: ThinkingEnabled | ThinkingAdaptive | ThinkingBetweenTools | ThinkingDisabled | None = None

@@ -1,9 +1,10 @@
 """Streamed answers in OpenAI's form: chunks, then usage if asked for, then ``[DONE]``."""
 
 import time
+from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct
 
 from llm_server.contract import (
     ChatCall,
@@ -27,6 +28,7 @@ from llm_server.wire.sse import frame
 DONE = b"data: [DONE]\n\n"
 
 _NULL = Raw(b"null")
+_INTRODUCTION = wire.Saying(role="assistant", content="")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -97,10 +99,9 @@ class Stream:
             return b""
         if type(event) is Started:
             self._start(event)
-        choice = self._choice(event)
-        if choice is None:
-            return b""
-        return b"%b%b%b" % (self._start(), _encode([choice]), self._tail)
+        return b"".join(
+            [b"%b%b%b" % (self._start(), _encode([choice]), self._tail) for choice in self._choices(event)]
+        )
 
     def _start(self, started: Started | None = None) -> bytes:
         """Return how every event begins, up to the choices; made once, from ``started`` if known by then."""
@@ -115,8 +116,8 @@ class Stream:
             self._head = b'data: %b,"choices":' % _encode(head)[:-1]
         return self._head
 
-    def _choice(self, event: Event) -> wire.ChatChoice | wire.TextChoice | None:
-        """Return ``event`` as a choice, or ``None`` when this form cannot say it."""
+    def _choices(self, event: Event) -> Sequence[wire.ChatChoice | wire.TextChoice]:
+        """Return ``event`` as the choices of one chunk each; none where this form cannot say it."""
         raise NotImplementedError
 
     def _follow(self, event: Event) -> None:
@@ -135,28 +136,34 @@ class ChatStream(Stream):
         self._introduced: set[int] = set()
         self._tools: dict[tuple[int, int], int] = {}
 
-    def _choice(self, event: Event) -> wire.ChatChoice | None:
+    def _choices(self, event: Event) -> Sequence[wire.ChatChoice]:
+        """A choice is introduced by a chunk of its own, as OpenAI does; its SDK counts on it."""
         index = _index(event)
-        role: str | UnsetType = UNSET if index in self._introduced else "assistant"
-        delta, logprobs, finish = wire.Saying(role=role), _NULL, None
+        said = self._said(event)
+        nothing = not said and type(event) is not Started
+        if nothing or index in self._introduced:
+            return said
+        self._introduced.add(index)
+        return [wire.ChatChoice(index=index, delta=_INTRODUCTION), *said]
+
+    def _said(self, event: Event) -> list[wire.ChatChoice]:
         match event:
             case TextDelta():
-                delta = wire.Saying(role=role, content=event.text)
                 logprobs = event.logprobs if bytes(event.logprobs) else _NULL
-            case ReasoningDelta():
-                if not event.text:
-                    return None  # a signature or ciphertext: proof for the upstream alone
-                delta = wire.Saying(role=role, reasoning_content=event.text)
+                delta = wire.Saying(content=event.text)
+                return [wire.ChatChoice(index=event.index, delta=delta, logprobs=logprobs)]
             case ToolDelta():
-                delta = wire.Saying(role=role, tool_calls=[self._tool(event)])
+                delta = wire.Saying(tool_calls=[self._tool(event)])
+            case ReasoningDelta(text=text) if text:
+                delta = wire.Saying(reasoning_content=text)
             case RefusalDelta():
-                delta = wire.Saying(role=role, refusal=event.text)
+                delta = wire.Saying(refusal=event.text)
             case Finish():
-                finish = FINISH[event.reason]
-            case Started():
-                delta = wire.Saying(role="assistant", content="")
-        self._introduced.add(index)
-        return wire.ChatChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)
+                reason = FINISH[event.reason]
+                return [wire.ChatChoice(index=event.index, delta=wire.Saying(), finish_reason=reason)]
+            case _:
+                return []  # an introduction alone; or a signature, which is proof for the upstream alone
+        return [wire.ChatChoice(index=event.index, delta=delta)]
 
     def _tool(self, event: ToolDelta) -> wire.CalledTool:
         function = wire.CalledFunction(name=event.name or UNSET, arguments=event.arguments)
@@ -183,14 +190,14 @@ class TextStream(Stream):
     object = "text_completion"
     prefix = "cmpl"
 
-    def _choice(self, event: Event) -> wire.TextChoice | None:
+    def _choices(self, event: Event) -> Sequence[wire.TextChoice]:
         match event:
             case TextDelta():
                 logprobs = event.logprobs if bytes(event.logprobs) else _NULL
-                return wire.TextChoice(text=event.text, index=event.index, logprobs=logprobs)
+                return [wire.TextChoice(text=event.text, index=event.index, logprobs=logprobs)]
             case Finish():
-                return wire.TextChoice(index=event.index, finish_reason=FINISH[event.reason])
-        return None
+                return [wire.TextChoice(index=event.index, finish_reason=FINISH[event.reason])]
+        return []
 
     def _follow(self, event: Event) -> None:
         """Nothing to note: text has no parts to count."""
