@@ -18,6 +18,7 @@ from llm_server.engine.runtime import (
     Pieces,
     Resources,
     RuntimeLoadError,
+    closing,
     overflow,
     refuse_constraint,
 )
@@ -123,7 +124,7 @@ class XllamacppRuntime:
     async def close(self) -> None:
         """Cancel what runs, and unload."""
         for flow in self._flows:
-            flow.cancelled = True
+            flow.abandon()
         await asyncio.to_thread(self._unload)
 
     def _unload(self) -> None:
@@ -163,6 +164,12 @@ class _Flow:
         """Deliver an error if no end was delivered."""
         if not (self._over or self.cancelled):
             self._end(ServerError(ErrorKind.UPSTREAM_ERROR, "The embedded model failed.", detail=detail))
+
+    def abandon(self) -> None:
+        """Stop, because the engine closes; whoever waits is told."""
+        if not self.cancelled:
+            self.cancelled = True
+            self._deliver(closing())
 
     def _end(self, item: Ended | ServerError) -> None:
         self._over = True

@@ -23,6 +23,7 @@ from llm_server.engine.runtime import (
     Pieces,
     Resources,
     RuntimeLoadError,
+    closing,
     overflow,
     refuse_constraint,
 )
@@ -61,7 +62,7 @@ class OpenvinoRuntime:
         """Return a worker that runs, replacing a dead one."""
         async with self._starting:
             if self._closed:
-                raise ServerError(ErrorKind.UNAVAILABLE, "The embedded engine is shutting down.")
+                raise closing()
             if self._worker is None or self._worker.dead:
                 if self._worker is not None:
                     await self._worker.close()
@@ -87,12 +88,15 @@ class OpenvinoRuntime:
                         yield piece
                 return
             except WorkerDiedError as error:
-                failure = ServerError(
-                    ErrorKind.UPSTREAM_ERROR, "The embedded model failed.", detail=str(error)
-                )
+                failure = self._failure(error)
                 if delivered:
                     raise failure from error
         raise failure
+
+    def _failure(self, error: WorkerDiedError) -> ServerError:
+        if self._closed:
+            return closing()
+        return ServerError(ErrorKind.UPSTREAM_ERROR, "The embedded model failed.", detail=str(error))
 
     async def _attempt(self, generation: Generation) -> Pieces:
         try:

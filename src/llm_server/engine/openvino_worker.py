@@ -42,7 +42,7 @@ class _Running:
                 text += self._scanner.feed(self._decoder.decode(data))
                 reason = {"STOP": "stop", "LENGTH": "length"}.get(output.finish_reason.name)
         if reason and not self._scanner.matched:
-            text += self._scanner.feed(self._decoder.decode(b"", final=True)) + self._scanner.end()
+            text += self._scanner.end()  # a character cut by the length limit is left out, as llama.cpp does
         if self._scanner.matched:
             reason = "stop"
         return text, self._ended(reason) if reason else None

@@ -94,6 +94,11 @@ def overflow(prompt_tokens: int, context: int) -> ServerError:
     )
 
 
+def closing() -> ServerError:
+    """Return the error for a request that meets the end of the engine."""
+    return ServerError(ErrorKind.UNAVAILABLE, "The embedded engine is shutting down.")
+
+
 def refuse_constraint(generation: Generation) -> None:
     """Raise ``UNSUPPORTED`` if ``generation`` has a constraint: running it free would be a silent lie."""
     if generation.constraint is not None:

@@ -8,6 +8,7 @@ from math import ceil
 from time import perf_counter
 
 from llm_server.contract import ErrorKind, ServerError
+from llm_server.engine.runtime import closing
 
 # Weight of the latest request in the running mean of how long one holds a slot.
 _SMOOTHING = 0.2
@@ -40,7 +41,7 @@ class Scheduler:
                 ``UNAVAILABLE`` when closing.
         """
         if self._closing:
-            raise ServerError(ErrorKind.UNAVAILABLE, "The embedded engine is shutting down.")
+            raise closing()
         if requests > self._slots + self._queue:
             message = (
                 f"{requests} prompts in one request; this model takes at most {self._slots + self._queue}."

@@ -1,0 +1,47 @@
+"""The real model, installed once per machine, and engines that run it."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from llm_server.contract import State
+from llm_server.engine import EngineConfig, EngineProvider, ModelConfig, install
+from tests.engine.calling import MODEL, data_dir
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    """The installed model file."""
+    return install(MODEL, data_dir())
+
+
+Configure = Callable[..., EngineConfig]
+
+
+@pytest.fixture(scope="session")
+def configure(model_file: Path) -> Configure:
+    """Make a small configuration of the real model."""
+
+    def configure(**changes: object) -> EngineConfig:
+        small = {
+            "models": (ModelConfig(name=MODEL, context=256, path=model_file),),
+            "threads": 1,
+            "slots": 3,
+            "queue": 2,
+            "drain_timeout_s": 0.0,
+        }
+        return EngineConfig.model_validate(small | changes)
+
+    return configure
+
+
+@pytest_asyncio.fixture(loop_scope="package", scope="package", params=["xllamacpp", "openvino"])
+async def provider(request: pytest.FixtureRequest, configure: Configure) -> AsyncIterator[EngineProvider]:
+    """A running engine, of each runtime."""
+    engine = EngineProvider(configure(runtime=request.param))
+    await engine.start()
+    assert engine.state() == (State.READY, "")
+    yield engine
+    await engine.close()
