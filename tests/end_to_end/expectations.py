@@ -1,4 +1,4 @@
-"""What a caller must be told of an upstream's answer: the words of ``answers.yaml``, turned into the caller's.
+"""What a caller must be told of an upstream's answer: ``answers.yaml`` turned into the caller's words.
 
 Written from the vendors' documents and apart from the server's own translations, so that a test compares two
 opinions.

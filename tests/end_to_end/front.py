@@ -4,18 +4,19 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from tests.serving import serving
-from tests.upstreams.cases import Form, exists, load
-from tests.upstreams.server import ROUTES, wants_stream
-from tests.upstreams.upstream import Answer, Request, Upstream
 
 from llm_server.app import create
 from llm_server.providers.rows import ROWS
 from llm_server.settings import Settings
+from tests.serving import serving
+from tests.upstreams.cases import Form, exists, load
+from tests.upstreams.server import ROUTES, scripted, upstream, wants_stream
+from tests.upstreams.upstream import Answer, Request, Upstream
 
 CANARY = "sk-canary-8a1f3c5e7d9b2f4a6c8e"
 """The key of every provider: it may be seen by upstreams and by nobody else."""
@@ -78,3 +79,11 @@ def asked_case(vendor: str, request: Request) -> Answer:
     if request.body and request.json().get("encoding_format") == "base64":
         name = f"{name}_base64" if exists(vendor, f"{name}_base64", "whole") else name
     return load(vendor, name, form)
+
+
+@asynccontextmanager
+async def before(vendor_name: str, *answers: Answer, **sections: Any) -> AsyncGenerator[tuple[Front, Upstream], None]:
+    """Serve an application with one vendor, which gives these answers in turn; without any, what is asked for."""
+    scripts = scripted(*answers) if answers else upstream(partial(asked_case, vendor_name))
+    async with scripts as up, fronting({vendor_name: provider(up, vendor_name)}, **sections) as front:
+        yield front, up

@@ -1,4 +1,4 @@
-"""The vendors' SDKs as clients of this server. No certificates on loopback: see ``tests/upstreams/clients.py``."""
+"""The vendors' SDKs as clients of this server. Certificates: see ``tests/upstreams/clients.py``."""
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any

@@ -5,23 +5,16 @@ One server stands in front of one scripted upstream per vendor; the model's name
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import anthropic
-import openai
 import pytest
-import pytest_asyncio
+
+from tests.end_to_end.conftest import World
 from tests.end_to_end.expectations import expected
-from tests.end_to_end.front import asked_case, fronting, provider
-from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
-from tests.upstreams.cases import VENDORS, Case, cases
+from tests.upstreams.cases import Case, cases
 from tests.upstreams.clients import collect
-from tests.upstreams.server import upstream
 from tests.upstreams.told import Told, anthropic_message, assert_tells, openai_chunks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -44,29 +37,12 @@ CASES = [
 ]
 
 
-@dataclass(frozen=True)
-class Clients:
-    openai: openai.AsyncOpenAI
-    anthropic: anthropic.AsyncAnthropic
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clients() -> AsyncIterator[Clients]:
-    async with AsyncExitStack() as stack:
-        ups = {v: await stack.enter_async_context(upstream(partial(asked_case, v))) for v in VENDORS}
-        front = await stack.enter_async_context(fronting({v: provider(up, v) for v, up in ups.items()}))
-        yield Clients(
-            await stack.enter_async_context(openai_sdk(front.url)),
-            await stack.enter_async_context(anthropic_sdk(front.url)),
-        )
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-async def test_openai_client_is_told(clients: Clients, case: Case) -> None:
+async def test_openai_client_is_told(world: World, case: Case) -> None:
     ask: dict[str, Any] = {"model": f"{case.vendor}/{case.name}", "messages": HELLO}
     if case.form == "stream":
         ask |= {"stream": True, "stream_options": {"include_usage": True}}
-    answer = await clients.openai.chat.completions.create(**ask)
+    answer = await world.openai.chat.completions.create(**ask)
     chunks = await collect(answer) if case.form == "stream" else [answer]
     if (case.vendor, case.name) == ("mistral", "reasoning"):
         chunks = [_with_objects(chunk) for chunk in chunks]
@@ -75,19 +51,19 @@ async def test_openai_client_is_told(clients: Clients, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-async def test_anthropic_client_is_told(clients: Clients, case: Case) -> None:
+async def test_anthropic_client_is_told(world: World, case: Case) -> None:
     ask: dict[str, Any] = {"model": f"{case.vendor}/{case.name}", "messages": HELLO, "max_tokens": 1000}
     if case.form == "whole":
-        message = await clients.anthropic.messages.create(**ask)
+        message = await world.anthropic.messages.create(**ask)
     else:
-        async with clients.anthropic.messages.stream(**ask) as stream:
+        async with world.anthropic.messages.stream(**ask) as stream:
             message = await stream.get_final_message()
     assert message.role == "assistant"
     _agree(anthropic_message(message), expected("anthropic", case), case)
 
 
 def _with_objects(chunk: Any) -> Any:
-    """Return a chunk whose every part is an object: this vendor's lists of parts are no type of OpenAI's SDK."""
+    """Return a chunk whose every part is an object: lists of parts are no type of OpenAI's SDK."""
     return json.loads(
         chunk.model_dump_json(warnings=False), object_hook=lambda fields: SimpleNamespace(**fields)
     )

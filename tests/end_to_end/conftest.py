@@ -1,0 +1,41 @@
+"""One server for all tests of a module that only ask: in front of every vendor, each with its whole corpus."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import anthropic
+import openai
+import pytest_asyncio
+
+from tests.end_to_end.front import Front, asked_case, fronting, provider
+from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
+from tests.upstreams.cases import VENDORS
+from tests.upstreams.server import upstream
+from tests.upstreams.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class World:
+    """A server in front of every vendor; a model is called ``vendor/case``."""
+
+    front: Front
+    upstreams: Mapping[str, Upstream]
+    openai: openai.AsyncOpenAI
+    anthropic: anthropic.AsyncAnthropic
+
+    @property
+    def url(self) -> str:
+        """The server's base URL."""
+        return self.front.url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world() -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        ups = {v: await stack.enter_async_context(upstream(partial(asked_case, v))) for v in VENDORS}
+        front = await stack.enter_async_context(fronting({v: provider(up, v) for v, up in ups.items()}))
+        first = await stack.enter_async_context(openai_sdk(front.url))
+        second = await stack.enter_async_context(anthropic_sdk(front.url))
+        yield World(front, ups, first, second)
