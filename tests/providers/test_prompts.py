@@ -86,6 +86,12 @@ def test_what_has_no_place_in_a_chat_is_refused(call: TextCall, kind: ErrorKind)
     assert caught.value.kind is kind
 
 
+def test_ids_are_refused_even_where_embeddings_take_them() -> None:
+    with pytest.raises(ServerError) as caught:
+        prompts.as_chats(text_call((1, 2)), Facts(token_ids=True))
+    assert caught.value.kind is ErrorKind.UNSUPPORTED
+
+
 async def test_whole_answers_are_one_with_choices_numbered_through() -> None:
     chats = prompts.as_chats(text_call("a", "b", sampling=Sampling(n=2)), Facts())
     (answer,) = await collect(prompts.answer(chats, asker(FakeProvider(script=spoken))))

@@ -23,6 +23,7 @@ from llm_server.contract import (
     Usage,
     missing,
 )
+from llm_server.contract.facts import WORDS
 
 Ask = Callable[[ChatCall], Events]
 
@@ -39,7 +40,10 @@ def as_chats(call: TextCall, facts: Facts) -> tuple[ChatCall, ...]:
         ServerError: ``UNSUPPORTED`` for token ids, a suffix, echo or log probabilities, which have no place
             in a chat; ``INVALID_REQUEST`` for too many prompts.
     """
-    if lacking := missing(call, facts):
+    lacking = missing(call, facts)
+    if not lacking and any(not isinstance(prompt, str) for prompt in call.prompts):
+        lacking = WORDS["token_ids"]  # a provider that embeds ids still cannot be told them in a chat
+    if lacking:
         raise ServerError(ErrorKind.UNSUPPORTED, f"The model '{call.model}' does not support {lacking}.")
     if len(call.prompts) > MAX_PROMPTS:
         raise ServerError(
