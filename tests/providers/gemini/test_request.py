@@ -97,7 +97,7 @@ def test_the_model_list_is_one_page() -> None:
         (
             "gemini-3-pro",
             Reasoning(effort="minimal"),
-            {"includeThoughts": True, "thinkingLevel": "MINIMAL"},
+            {"includeThoughts": True, "thinkingLevel": "LOW"},
             [],
         ),
         (
@@ -113,7 +113,7 @@ def test_the_model_list_is_one_page() -> None:
             ["reasoning"],
         ),
         ("gemini-3-pro", Reasoning(budget_tokens=9), {"includeThoughts": True, "thinkingBudget": 9}, []),
-        ("gemini-3-pro", Reasoning(enabled=False), {"thinkingLevel": "MINIMAL"}, ["reasoning"]),
+        ("gemini-3-pro", Reasoning(enabled=False), {"thinkingLevel": "LOW"}, ["reasoning"]),
         (
             "gemini-flash-latest",
             Reasoning(effort="high"),

@@ -44,8 +44,11 @@ SAMPLING = {
 BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 """Effort as thinking tokens, for models before Gemini 3 (https://ai.google.dev/gemini-api/docs/openai#thinking)."""
 
-LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
-"""Effort as ``thinkingLevel``, from Gemini 3 on (https://ai.google.dev/gemini-api/docs/thinking#thinking-levels)."""
+LEVELS = {"minimal": "LOW", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
+"""Effort as ``thinkingLevel``, from Gemini 3 on (https://ai.google.dev/gemini-api/docs/thinking#thinking-levels).
+
+``LOW`` is the least that every model takes: only some of the small ones know ``MINIMAL``, others answer it with 400.
+"""
 
 _GENERATION = re.compile(r"gemini-(\d+)")
 
@@ -224,4 +227,4 @@ def _thinking(reasoning: Reasoning, model: str, dropped: list[str]) -> dict[str,
 def _no_thinking(dropped: list[str]) -> dict[str, Any]:
     """Gemini 3 cannot be kept from thinking: its least level is the nearest."""
     dropped.append("reasoning")
-    return {"thinkingLevel": LEVELS["minimal"]}
+    return {"thinkingLevel": LEVELS["low"]}
