@@ -247,13 +247,13 @@ def test_sampling_is_translated_and_what_has_no_place_is_named() -> None:
     body = json.decode(request.body)
     assert {name: body[name] for name in body.keys() - {"messages", "model", "max_tokens"}} == {
         "temperature": 1,
-        "top_p": 0.5,
         "top_k": 40,
         "stop_sequences": ["a", "b"],
         "stream": True,
         "metadata": {"user_id": "u"},
     }
     assert request.dropped == (
+        "top_p",
         "temperature:clamped",
         "stop",
         "seed",
@@ -261,6 +261,24 @@ def test_sampling_is_translated_and_what_has_no_place_is_named() -> None:
         "presence_penalty",
         "logit_bias",
     )
+
+
+def test_top_p_alone_is_sent() -> None:
+    request = encode(chat(sampling=Sampling(top_p=0.5)))
+    assert json.decode(request.body)["top_p"] == 0.5
+    assert request.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "schema"),
+    [
+        (Raw(b"{}"), {"type": "object"}),
+        (Raw(b'{"properties":{"a":{}}}'), {"type": "object", "properties": {"a": {}}}),
+        (Raw(b'{"type":"object","x":1}'), {"type": "object", "x": 1}),
+    ],
+)
+def test_schema_of_a_tool_always_says_that_it_is_an_object(parameters: Raw, schema: dict[str, Any]) -> None:
+    assert sent(chat(tools=(Tool(name="f", parameters=parameters),)))["tools"][0]["input_schema"] == schema
 
 
 def test_tools_are_translated() -> None:

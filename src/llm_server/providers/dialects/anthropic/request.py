@@ -134,9 +134,9 @@ def _max_tokens(asked: int | None, limit: int | None, dropped: list[str]) -> int
 
 
 def _sampling(call: ChatCall, dropped: list[str]) -> Fields:
-    """Return how to sample: by temperature or by ``top_p``, for models since Claude Opus 4.1 refuse both at once.
+    """Return how to sample: models since Claude Opus 4.1 refuse temperature and ``top_p`` at once.
 
-    Source: https://platform.claude.com/docs/en/about-claude/models/migrating-to-claude-4.
+    Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide.
     """
     sampling = call.sampling
     fields = {name: value for name in _SAMPLING if (value := getattr(sampling, name)) is not None}
@@ -177,7 +177,7 @@ def _tool(tool: Tool) -> Fields:
 
 
 def _schema(parameters: Raw) -> Raw | Fields:
-    """Return a tool's schema, which must say that it is an object; OpenAI also takes ``{}`` for no parameters."""
+    """Return a tool's schema, which must say that it is an object; OpenAI also takes ``{}``."""
     if not bytes(parameters):
         return _NO_PARAMETERS
     said = _READ_FIELDS.decode(parameters)
