@@ -233,7 +233,7 @@ ROWS: dict[str, Row] = {
             base_url="https://api.cohere.com",
             key_env=("COHERE_API_KEY", "CO_API_KEY"),
             url_env=("CO_API_URL",),
-            facts=Facts(embeddings=True, choices=False),
+            facts=Facts(embeddings=True, choices=False, logprobs=False),
             docs=("https://docs.cohere.com/reference/chat",),
         ),
     )
