@@ -47,7 +47,7 @@ BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 LEVELS = {"minimal": "LOW", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 """Effort as ``thinkingLevel``, from Gemini 3 on (https://ai.google.dev/gemini-api/docs/thinking#thinking-levels).
 
-``LOW`` is the least that every model takes: only some of the small ones know ``MINIMAL``, others answer it with 400.
+``LOW`` is the least that every model takes: only some small ones know ``MINIMAL``, others answer 400.
 """
 
 _GENERATION = re.compile(r"gemini-(\d+)")
