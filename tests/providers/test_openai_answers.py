@@ -326,6 +326,10 @@ def test_finished_stream_needs_no_done_and_no_last_blank_line() -> None:
         ({"error": {"message": "x", "type": "server_error", "code": None}}, ErrorKind.UPSTREAM_ERROR),
         ({"error": {"message": "x", "code": 502}}, ErrorKind.UPSTREAM_ERROR),
         ({"error": {"message": "x", "code": 429}}, ErrorKind.UPSTREAM_RATE_LIMITED),
+        (
+            {"error": {"message": "x", "type": "service_unavailable_error", "code": None}},
+            ErrorKind.UPSTREAM_OVERLOADED,
+        ),
         ({"error": {"message": "x", "type": "invalid_request_error"}}, ErrorKind.INVALID_REQUEST),
         ({"error": {"message": "x", "code": "context_length_exceeded"}}, ErrorKind.CONTEXT_OVERFLOW),
         ({"error": {"message": "x", "type": "BadRequestError", "code": 400}}, ErrorKind.INVALID_REQUEST),
