@@ -334,6 +334,8 @@ def test_finished_stream_needs_no_done_and_no_last_blank_line() -> None:
         ({"error": {"message": "x", "code": "context_length_exceeded"}}, ErrorKind.CONTEXT_OVERFLOW),
         ({"error": {"message": "x", "type": "BadRequestError", "code": 400}}, ErrorKind.INVALID_REQUEST),
         ({"error": "overloaded"}, ErrorKind.UPSTREAM_ERROR),
+        ({"object": "error", "message": "x", "type": "internal_server_error"}, ErrorKind.UPSTREAM_ERROR),
+        ({"object": "error", "message": "x", "code": 429}, ErrorKind.UPSTREAM_RATE_LIMITED),
         ({"x_groq": {"error": "boom"}}, ErrorKind.UPSTREAM_ERROR),
         (b'{"broken": ', ErrorKind.UPSTREAM_INVALID),
         (b"[]", ErrorKind.UPSTREAM_INVALID),

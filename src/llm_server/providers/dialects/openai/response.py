@@ -84,8 +84,7 @@ def decode(call: Call, body: bytes) -> Completion | Embeddings:
 
 def _completion(call: Call, body: bytes) -> Completion:
     answer = read(body, ANSWER)
-    if answer.error is not None:
-        raise in_band(answer.error)
+    refuse_error(answer, body)
     if not answer.choices:
         raise garbage("no choices")
     return Completion(
@@ -96,6 +95,15 @@ def _completion(call: Call, body: bytes) -> Completion:
         usage=usage(answer.usage) if answer.usage else Usage(),
         raw=body if call.dialect == "openai" else b"",
     )
+
+
+def refuse_error(answer: shapes.Answer, body: bytes) -> None:
+    """Raise what an error in an answer's place means: under ``error``, Groq's, or all of it (Mistral)."""
+    error = answer.error or (answer.x_groq and answer.x_groq.error)
+    if error is None and answer.object == "error":
+        error = json.decode(body)
+    if error is not None:
+        raise in_band(error)
 
 
 def _choice(choice: shapes.Choice, at: int) -> Choice:

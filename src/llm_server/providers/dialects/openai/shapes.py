@@ -84,6 +84,7 @@ class Answer(Struct, frozen=True):
     created: float | None = None
     choices: list[Choice] | None = None
     usage: Usage | None = None
+    object: Any = None
     error: Any = None
     x_groq: GroqExtra | None = None
 

@@ -17,7 +17,6 @@ from llm_server.contract import (
 from llm_server.providers.dialects import unmodelled
 from llm_server.providers.dialects.failures import truncated
 from llm_server.providers.dialects.openai import shapes
-from llm_server.providers.dialects.openai.errors import in_band
 from llm_server.providers.dialects.openai.response import (
     ANSWER,
     arguments,
@@ -26,6 +25,7 @@ from llm_server.providers.dialects.openai.response import (
     pieces,
     read,
     reasoning,
+    refuse_error,
     usage,
 )
 from llm_server.wire.sse import Parser, ServerSentEvent
@@ -71,9 +71,7 @@ class OpenAIStream:
 
     def _events(self, event: ServerSentEvent) -> Iterable[Event]:
         answer = read(event.data, ANSWER)
-        groq = answer.x_groq or shapes.GroqExtra()
-        if (error := answer.error or groq.error) is not None:
-            raise in_band(error)
+        refuse_error(answer, event.data)
         if event.event not in {"", "message"}:
             unmodelled.note("openai.event", [event.event])
         if not self._started and answer.choices:
@@ -82,7 +80,7 @@ class OpenAIStream:
         for choice in answer.choices or ():
             index = choice.index or 0
             yield from self._choices.setdefault(index, _Choice(index)).events(choice)
-        if told := answer.usage or groq.usage:
+        if told := answer.usage or (answer.x_groq and answer.x_groq.usage):
             yield usage(told)
 
 
