@@ -31,7 +31,10 @@ def chat(
         print(f"{chosen} at {url}. Ctrl-C stops an answer, Ctrl-D leaves.")
         talk.interactive()
     else:
-        talk.ask(sys.stdin.read())
+        prompt = sys.stdin.read()
+        if not prompt.strip():
+            raise CommandError("There is nothing to ask: standard input is empty.")
+        talk.ask(prompt)
 
 
 class Conversation:

@@ -91,13 +91,23 @@ def _alone(config: uvicorn.Config, listener: socket.socket) -> None:
         raise
 
 
+class _Workers(Multiprocess):
+    """Starts, watches and stops the worker processes."""
+
+    def terminate_all(self) -> None:
+        """Stop accepting, for which the supervisor must close its own socket too, and drain the workers."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+
 def _several(loaded: Loaded, listener: socket.socket) -> None:
     if loaded.settings.engine.enabled:
         workers = loaded.settings.server.workers
         print(f"Each of the {workers} workers loads the local models for itself.", file=sys.stderr)
     with _metrics_dir() as shared:
         config = _config(loaded.settings.server, partial(build, loaded.values, shared))
-        supervisor = Multiprocess(config, [listener])
+        supervisor = _Workers(config, [listener])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise CommandError("The workers did not start; the messages above say why.")
