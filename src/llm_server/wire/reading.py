@@ -25,7 +25,7 @@ _ESCAPED_ASCII = re.compile(rb"\\u00[4-7]")
 _AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
 _EXPECTED = re.compile(r"^Expected `(?P<types>[^`]+)`(?P<limit>.*?)(?:, got `[^`]+`)?$")
-_BYTE = re.compile(r"^(?:JSON is malformed: )?(?P<what>.*?)(?: \(byte (?P<at>\d+)\))?$")
+_BYTE = re.compile(r"^JSON is malformed: (?P<what>.*) \(byte (?P<at>\d+)\)$")
 _WORDS = {
     "str": "a string",
     "int": "an integer",
@@ -107,7 +107,8 @@ class Reader(Generic[T]):
         if missing := _MISSING.match(what):
             path, text = f"{path}.{missing['field']}".lstrip("."), "this field is required."
         else:
-            text = f"expected {self._expected(what, value, path)}, got {_described(_at(value, path))}."
+            came = "" if "[...]" in path else f", got {_described(_at(value, path))}"
+            text = f"expected {self._expected(what, value, path)}{came}."
         hint = self._hints.get(path.rpartition(".")[2], "")
         where = path or "The body"
         full = f"{where}: {text} {hint}".rstrip()
@@ -154,8 +155,7 @@ def _malformed(body: bytes, error: Exception) -> ServerError:
         what, at = "not UTF-8", bad.start
     else:
         found = _BYTE.match(str(error))
-        what = found["what"] if found else "malformed"
-        at = int(found["at"]) if found and found["at"] else len(body)
+        what, at = (found["what"], int(found["at"])) if found else ("malformed or cut off", len(body))
     line, column = body.count(b"\n", 0, at) + 1, at - body.rfind(b"\n", 0, at)
     message = f"The body is not valid JSON: {what} at line {line}, column {column} (byte {at})."
     return ServerError(ErrorKind.INVALID_REQUEST, message)

@@ -28,10 +28,7 @@ from llm_server.wire.shapes import Unmodelled
 
 _LEGACY_FUNCTIONS = "Use 'tools' and 'tool_choice' instead of 'functions' and 'function_call'."
 
-READER = Reader(
-    wire.ChatRequest,
-    {"functions": _LEGACY_FUNCTIONS, "function_call": _LEGACY_FUNCTIONS, "role": _LEGACY_FUNCTIONS},
-)
+READER = Reader(wire.ChatRequest, {"functions": _LEGACY_FUNCTIONS, "function_call": _LEGACY_FUNCTIONS})
 
 
 def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
