@@ -242,7 +242,7 @@ def test_a_missing_field_is_named() -> None:
     ("body", "message"),
     [
         (b"", "The body is not valid JSON: malformed or cut off at line 1, column 1 (byte 0)."),
-        (b'{"a":\n 1,}', "The body is not valid JSON: trailing comma in object at line 2, column 4 (byte 9)."),
+        (b"[\n 1,]", "The body is not valid JSON: trailing comma in array at line 2, column 4 (byte 5)."),
         (b'{"model": NaN}', "The body is not valid JSON: invalid character at line 1, column 11 (byte 10)."),
         (b'{"a": Infinity}', "The body is not valid JSON: invalid character at line 1, column 7 (byte 6)."),
         (b"[]", "The body: expected an object, got an array of 0."),
