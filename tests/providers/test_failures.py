@@ -92,12 +92,21 @@ def test_no_body_breaks_the_reader(body: Any, status: int) -> None:
         ("model_not_found", 403, ErrorKind.MODEL_NOT_FOUND),
         ("invalid_api_key", 400, ErrorKind.UPSTREAM_AUTH),
         ("tool_use_failed", 400, ErrorKind.UPSTREAM_INVALID),
+        ("model_not_available", 400, ErrorKind.MODEL_NOT_FOUND),
+        ("3051", 400, ErrorKind.CONTEXT_OVERFLOW),
+        ("PRECONDITION_FAILED", 412, ErrorKind.UPSTREAM_QUOTA),
         ("server_is_overloaded", 500, ErrorKind.UPSTREAM_OVERLOADED),
         ("never_heard_of", 400, ErrorKind.INVALID_REQUEST),
     ],
 )
 def test_documented_codes_refine_the_kind(code: str, status: int, kind: ErrorKind) -> None:
     assert refused({"error": {"message": "m", "code": code}}, status).kind is kind
+
+
+def test_flagged_input_is_rejected_content_whatever_the_status() -> None:
+    error = {"message": "m", "code": 403, "metadata": {"reasons": ["x"], "flagged_input": "y"}}
+    assert refused({"error": error}, 403).kind is ErrorKind.CONTENT_REJECTED
+    assert refused({"error": {**error, "metadata": {"raw": "z"}}}, 403).kind is ErrorKind.UPSTREAM_AUTH
 
 
 def test_code_inside_azures_inner_error_counts_first() -> None:

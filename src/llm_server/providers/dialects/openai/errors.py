@@ -2,8 +2,8 @@
 
 Sources: https://platform.openai.com/docs/guides/error-codes/api-errors;
 https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (``innererror``);
-https://console.groq.com/docs/errors; https://openrouter.ai/docs/api-reference/errors (numbers as codes);
-https://docs.vllm.ai (``{"object": "error"}``); FastAPI's ``{"detail": ...}``.
+https://console.groq.com/docs/errors; https://openrouter.ai/docs/api-reference/errors (numbers as codes,
+moderation); https://docs.vllm.ai (``{"object": "error"}``); FastAPI's ``{"detail": ...}``.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,17 @@ CODE_KINDS: dict[str, ErrorKind] = {
     "invalid_model": ErrorKind.MODEL_NOT_FOUND,
     "invalid_prompt": ErrorKind.CONTENT_REJECTED,
     "model_decommissioned": ErrorKind.MODEL_NOT_FOUND,
+    "model_not_available": ErrorKind.MODEL_NOT_FOUND,
     "model_not_found": ErrorKind.MODEL_NOT_FOUND,
     "rate_limit_exceeded": ErrorKind.UPSTREAM_RATE_LIMITED,
     "ResponsibleAIPolicyViolation": ErrorKind.CONTENT_REJECTED,
     "server_is_overloaded": ErrorKind.UPSTREAM_OVERLOADED,
     "slow_down": ErrorKind.UPSTREAM_OVERLOADED,
     "unsupported_country_region_territory": ErrorKind.UPSTREAM_AUTH,
+    # Mistral's numbers; this one: too many tokens for the model.
+    "3051": ErrorKind.CONTEXT_OVERFLOW,
+    # Fireworks answers 412 for an account that is suspended over money.
+    "PRECONDITION_FAILED": ErrorKind.UPSTREAM_QUOTA,
     # Groq answers 400 when its model wrote a broken tool call or broken JSON: not the caller's fault.
     "json_validate_failed": ErrorKind.UPSTREAM_INVALID,
     "tool_use_failed": ErrorKind.UPSTREAM_INVALID,
@@ -95,6 +100,9 @@ def _explained(status: int, error: dict[str, Any], after_s: float | None) -> Ser
     codes = [inner.get("code") if isinstance(inner, dict) else None, error.get("code"), error.get("type")]
     named = [code for code in codes if isinstance(code, str) and code]
     kind = next((CODE_KINDS[code] for code in named if code in CODE_KINDS), kind_of(status))
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and "flagged_input" in metadata:
+        kind = ErrorKind.CONTENT_REJECTED  # OpenRouter's moderation answers 403
     said = Said(
         message=_text(error.get("message")),
         code=named[0] if named else "",
