@@ -245,7 +245,7 @@ async def test_error_answer_that_breaks_off_is_told_by_its_status() -> None:
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        (400, b'{"error":{"message":"key sk-canary-0123456789 is bad","param":"x"}}'),
+        (400, b'{"error":{"message":"key sk-canary-0123456789 is bad","param":"sk-canary-0123456789"}}'),
         (401, b'{"error":{"message":"Incorrect API key provided: sk-canary-0123456789"}}'),
         (429, b'{"error":{"message":"sk-canary-0123456789","code":"sk-canary-0123456789"}}'),
         (500, b'{"error":{"message":"Bearer sk-canary-0123456789"}}'),
@@ -256,9 +256,11 @@ async def test_key_is_in_no_error_log_or_repr(
     status: int, body: bytes, stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with scripted(Script((Head(status, JSON, len(body)), body))) as up, provider(up) as built:
-        error = await failure(built, chat(stream=stream))
-        told = "".join(traceback.format_exception(error)) + repr(error) + error.message + error.detail
+    ctx = context()
+    head = Head(status, {**JSON, "x-request-id": f"id-{KEY}"}, len(body))
+    async with scripted(Script((head, body))) as up, provider(up) as built:
+        error = await failure(built, chat(stream=stream), ctx)
+        told = "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(ctx)
         assert KEY not in told + caplog.text + repr(built)
 
 

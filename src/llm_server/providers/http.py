@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
+from functools import partial, reduce
 
 import msgspec
 
@@ -133,7 +133,7 @@ class HttpProvider:
             attempt.started_s = attempt.started_s or time.perf_counter()
         try:
             async with self._pool.send(request) as response:
-                _note(response, ctx)
+                self._note(response, ctx)
                 if not 200 <= response.status < 300:
                     raise await self._refused(response)
                 if call.stream:
@@ -195,7 +195,18 @@ class HttpProvider:
         for secret in self._secrets:
             error.message = secret.redact(error.message)
             error.detail = secret.redact(error.detail)
+            error.param = error.param and secret.redact(error.param)
         error.args = (f"{error.kind}: {error.message}",)
+
+    def _note(self, response: HttpResponse, ctx: Context) -> None:
+        """Write down when the answer began and what the upstream calls it, unless it calls it by a secret."""
+        attempt = ctx.attempt
+        if attempt is None:
+            return
+        attempt.first_byte_s = attempt.first_byte_s or time.perf_counter()
+        ids = (response.headers.get(name, "") for name in UPSTREAM_IDS)
+        found = next(filter(None, ids), attempt.upstream_id)
+        attempt.upstream_id = reduce(lambda text, secret: secret.redact(text), self._secrets, found)
 
 
 def check_model_name(model: str) -> None:
@@ -207,12 +218,3 @@ def check_model_name(model: str) -> None:
     odd = not model.isprintable() or "\\" in model or ".." in model.split("/")
     if odd or not 0 < len(model) <= MAX_MODEL_NAME:
         raise ServerError(ErrorKind.INVALID_REQUEST, "model: not a model's name.", param="model")
-
-
-def _note(response: HttpResponse, ctx: Context) -> None:
-    attempt = ctx.attempt
-    if attempt is None:
-        return
-    attempt.first_byte_s = attempt.first_byte_s or time.perf_counter()
-    ids = (response.headers.get(name, "") for name in UPSTREAM_IDS)
-    attempt.upstream_id = next((found for found in ids if found), attempt.upstream_id)
