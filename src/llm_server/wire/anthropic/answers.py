@@ -1,10 +1,7 @@
-"""Anthropic's answers and stream events as types: written to callers, read from upstreams.
+"""Anthropic's answers and stream events as types, as they are written to callers.
 
-Everything has a default, because upstreams leave things out.
-
-Sources: anthropic-python 2.12 (``anthropic/types/message.py``, ``usage.py``, ``raw_*_event.py``). Blocks,
-deltas and events are each one flat type with the fields of all their kinds: a reader looks at ``type``, a
-writer sets what its kind has.
+Sources: anthropic-python 2.12 (``anthropic/types/message.py``, ``usage.py``, ``raw_*_event.py``). Blocks, deltas
+and events are each one flat type with the fields of all their kinds, of which a writer sets what its kind has.
 """
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -14,7 +11,7 @@ NO_RAW = Raw(b"")
 
 
 class Said(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Base of everything in an answer. Everything has a default, because upstreams leave things out."""
+    """Base of everything in an answer; a field at its default is not written."""
 
 
 class OutputDetails(Said, frozen=True):
@@ -33,53 +30,53 @@ class UsageBody(Said, frozen=True):
     output_tokens_details: OutputDetails | None = None
 
 
-class Block(Said, frozen=True):
-    """A content block: ``text``, ``thinking``, ``redacted_thinking``, ``tool_use``, or not modelled."""
+class Block(Said, frozen=True, kw_only=True):
+    """A content block: ``text``, ``thinking``, ``redacted_thinking``, or ``tool_use``."""
 
-    type: str = ""
-    text: str | UnsetType | None = UNSET
-    thinking: str | UnsetType | None = UNSET
-    signature: str | UnsetType | None = UNSET
-    data: str | UnsetType | None = UNSET
-    id: str | UnsetType | None = UNSET
-    name: str | UnsetType | None = UNSET
+    type: str
+    text: str | UnsetType = UNSET
+    thinking: str | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
     input: Raw = NO_RAW
 
 
-class MessageBody(Said, frozen=True):
+class MessageBody(Said, frozen=True, kw_only=True):
     """A whole answer, or the empty one that opens a stream."""
 
-    id: str | UnsetType | None = UNSET
-    type: str = ""
-    role: str = ""
-    model: str | UnsetType | None = UNSET
-    content: list[Block] | UnsetType | None = UNSET
+    id: str | UnsetType = UNSET
+    type: str
+    role: str
+    model: str | UnsetType = UNSET
+    content: list[Block] | UnsetType = UNSET
     stop_reason: str | UnsetType | None = UNSET
     stop_sequence: str | UnsetType | None = UNSET
-    usage: UsageBody | UnsetType | None = UNSET
+    usage: UsageBody | UnsetType = UNSET
 
 
 class DeltaBody(Said, frozen=True):
     """More of a block, or with ``stop_reason`` the end of a message."""
 
-    type: str = ""
-    text: str | UnsetType | None = UNSET
-    thinking: str | UnsetType | None = UNSET
-    signature: str | UnsetType | None = UNSET
-    partial_json: str | UnsetType | None = UNSET
+    type: str | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    thinking: str | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+    partial_json: str | UnsetType = UNSET
     stop_reason: str | UnsetType | None = UNSET
     stop_sequence: str | UnsetType | None = UNSET
 
 
-class StreamEvent(Said, frozen=True):
+class StreamEvent(Said, frozen=True, kw_only=True):
     """One event of a stream."""
 
-    type: str = ""
-    message: MessageBody | UnsetType | None = UNSET
-    index: int | UnsetType | None = UNSET
-    content_block: Block | UnsetType | None = UNSET
-    delta: DeltaBody | UnsetType | None = UNSET
-    usage: UsageBody | UnsetType | None = UNSET
+    type: str
+    message: MessageBody | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+    content_block: Block | UnsetType = UNSET
+    delta: DeltaBody | UnsetType = UNSET
+    usage: UsageBody | UnsetType = UNSET
 
 
 class CountBody(Said, frozen=True):

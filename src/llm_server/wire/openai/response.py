@@ -7,7 +7,7 @@ from array import array
 from base64 import b64encode
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from llm_server.contract import (
     Call,
@@ -34,7 +34,6 @@ FINISH: dict[FinishReason, str] = {
 }
 """OpenAI's ``finish_reason`` for each reason."""
 
-_NULL = Raw(b"null")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,7 +60,6 @@ def chat_answer(call: Call, completion: Completion) -> bytes:
     return completion.raw or _encode(
         wire.ChatAnswer(
             id=completion.id or new_id("chatcmpl"),
-            object="chat.completion",
             created=completion.created or int(time.time()),
             model=completion.model or call.model,
             choices=[_chat_choice(choice) for choice in completion.choices],
@@ -85,7 +83,7 @@ def _chat_choice(choice: Choice) -> wire.ChatChoice:
     return wire.ChatChoice(
         index=choice.index,
         message=message,
-        logprobs=choice.logprobs if bytes(choice.logprobs) else _NULL,
+        logprobs=choice.logprobs if bytes(choice.logprobs) else wire.NULL,
         finish_reason=FINISH[choice.finish],
     )
 
@@ -101,7 +99,7 @@ def text_answer(call: Call, completion: Completion) -> bytes:
         wire.TextChoice(
             text=choice.text,
             index=choice.index,
-            logprobs=choice.logprobs if bytes(choice.logprobs) else _NULL,
+            logprobs=choice.logprobs if bytes(choice.logprobs) else wire.NULL,
             finish_reason=FINISH[choice.finish],
         )
         for choice in completion.choices
@@ -109,7 +107,6 @@ def text_answer(call: Call, completion: Completion) -> bytes:
     return completion.raw or _encode(
         wire.TextAnswer(
             id=completion.id or new_id("cmpl"),
-            object="text_completion",
             created=completion.created or int(time.time()),
             model=completion.model or call.model,
             choices=choices,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Struct
 
 from llm_server.contract import (
     ChatCall,
@@ -27,7 +27,6 @@ from llm_server.wire.sse import frame
 
 DONE = b"data: [DONE]\n\n"
 
-_NULL = Raw(b"null")
 _INTRODUCTION = wire.Saying(role="assistant", content="")
 _encode = msgspec.json.Encoder().encode
 
@@ -149,7 +148,7 @@ class ChatStream(Stream):
     def _said(self, event: Event) -> list[wire.ChatChoice]:
         match event:
             case TextDelta():
-                logprobs = event.logprobs if bytes(event.logprobs) else _NULL
+                logprobs = event.logprobs if bytes(event.logprobs) else wire.NULL
                 delta = wire.Saying(content=event.text)
                 return [wire.ChatChoice(index=event.index, delta=delta, logprobs=logprobs)]
             case ToolDelta():
@@ -193,7 +192,7 @@ class TextStream(Stream):
     def _choices(self, event: Event) -> Sequence[wire.TextChoice]:
         match event:
             case TextDelta():
-                logprobs = event.logprobs if bytes(event.logprobs) else _NULL
+                logprobs = event.logprobs if bytes(event.logprobs) else wire.NULL
                 return [wire.TextChoice(text=event.text, index=event.index, logprobs=logprobs)]
             case Finish():
                 return [wire.TextChoice(index=event.index, finish_reason=FINISH[event.reason])]
