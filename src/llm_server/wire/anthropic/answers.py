@@ -1,7 +1,8 @@
 """Anthropic's answers and stream events as types, as they are written to callers.
 
-Sources: anthropic-python 2.12 (``anthropic/types/message.py``, ``usage.py``, ``raw_*_event.py``). Blocks, deltas
-and events are each one flat type with the fields of all their kinds, of which a writer sets what its kind has.
+Sources: anthropic-python 2.12 (``anthropic/types/message.py``, ``usage.py``, ``raw_*_event.py``). Blocks,
+deltas and events are each one flat type with the fields of all their kinds, of which a writer sets what its
+kind has.
 """
 
 from msgspec import UNSET, Raw, Struct, UnsetType
