@@ -94,9 +94,9 @@ CONTENT = (TextDelta, ReasoningDelta, ToolDelta, RefusalDelta)
 class Chunk(Struct, frozen=True):
     """One step of a stream: what it means, and the upstream frame that said it.
 
-    ``frame`` is the exact upstream bytes of this step in the upstream's dialect (whole server-sent events), or
-    empty when the meaning was made or changed here. A caller of the same dialect is sent the frame; anyone
-    else an encoding of ``events``. A frame without meaning (a ping) has no events.
+    ``frame`` is the exact upstream bytes of this step in the upstream's dialect (whole server-sent events),
+    or empty when the meaning was made or changed here. A caller of the same dialect is sent the frame;
+    anyone else an encoding of ``events``. A frame without meaning (a ping) has no events.
     """
 
     events: tuple[Event, ...]

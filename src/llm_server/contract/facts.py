@@ -9,8 +9,8 @@ from llm_server.contract.messages import Image, ToolResult
 class Facts(Struct, frozen=True, kw_only=True):
     """Capabilities of one model at one provider. The defaults suit an unknown modern chat model.
 
-    ``refuses`` names sampling parameters that the model answers with an error: they are left out of the request and
-    named in the ``x-llm-server-dropped`` header. Token counts are ``None`` where unknown.
+    ``refuses`` names sampling parameters that the model answers with an error: they are left out of the
+    request and named in the ``x-llm-server-dropped`` header. Token counts are ``None`` where unknown.
     """
 
     chat: bool = True
@@ -59,7 +59,7 @@ def _chat_needs(call: ChatCall) -> dict[str, bool]:
 
 
 def missing(call: Call, facts: Facts) -> str:
-    """Name what ``call`` needs that a model with ``facts`` lacks, in words for the caller; empty if nothing."""
+    """Name, in words for the caller, what ``call`` needs and a model with ``facts`` lacks; empty if nothing."""
     match call:
         case ChatCall():
             needs = _chat_needs(call)

@@ -93,7 +93,7 @@ def fold(chunks: Iterable[Chunk]) -> Completion:
 
 
 def unfold(completion: Completion) -> tuple[Chunk, ...]:
-    """Return a whole answer as the chunks of a stream, one event each: ``fold(unfold(c)) == c`` without ``raw``."""
+    """Return a whole answer as a stream, one event a chunk: ``fold(unfold(c)) == c`` without ``raw``."""
     started = Started(id=completion.id, model=completion.model, created=completion.created)
     events: list[Event] = [started]
     for choice in completion.choices:

@@ -14,14 +14,14 @@ from llm_server.contract.errors import ServerError
 from llm_server.contract.facts import Facts
 
 Events = AsyncGenerator[Answer, None]
-"""The answer on its way back: chunks, or one whole value. Owned: whoever iterates closes it (``aclosing``)."""
+"""The answer on its way back: chunks, or one whole value. Whoever iterates closes it (``aclosing``)."""
 
 
 class Handler(Protocol):
     """The one arrow: every stage wraps a Handler and is a Handler; a provider is the last one."""
 
     def __call__(self, call: Call, ctx: Context) -> Events:
-        """Answer ``call``: one whole value when ``call.stream`` is false, else chunks; raises ``ServerError``."""
+        """Answer ``call``: one whole value, or chunks if ``call.stream``; raises ``ServerError``."""
         ...
 
 
@@ -46,7 +46,7 @@ class State(StrEnum):
 
 @runtime_checkable
 class Provider(Protocol):
-    """A source of models, hosted or embedded. Implemented in providers/ and engine/, used by pipeline/ and api/."""
+    """A source of models. Implemented in providers/ and engine/, used by pipeline/ and api/."""
 
     name: str
 
@@ -55,7 +55,7 @@ class Provider(Protocol):
         ...
 
     def __call__(self, call: Call, ctx: Context) -> Events:
-        """Answer ``call``, whose model is this provider's own name for it. Records times in ``ctx.attempt``."""
+        """Answer ``call``, whose model is this provider's own name; times go to ``ctx.attempt``."""
         ...
 
     async def models(self) -> tuple[ModelInfo, ...]:
@@ -67,7 +67,7 @@ class Provider(Protocol):
         ...
 
     async def start(self) -> None:
-        """Make ready (load a model, open sockets). Returns when ready or failed; failure shows in ``state``."""
+        """Make ready (load a model). Returns when ready or failed; failure shows in ``state``."""
         ...
 
     async def close(self) -> None:
@@ -89,11 +89,11 @@ class StreamDecoder(Protocol):
     """Decodes one streamed answer, fed with bytes cut anywhere."""
 
     def feed(self, data: bytes) -> Iterable[Chunk]:
-        """Return the chunks that ``data`` completes; raises ``ServerError`` for an in-band error or garbage."""
+        """Return the chunks that ``data`` completes; raises for an in-band error or garbage."""
         ...
 
     def end(self) -> Iterable[Chunk]:
-        """The upstream closed: return what was held back; ``UPSTREAM_TRUNCATED`` if no terminal event came."""
+        """Return what was held back at the end; ``UPSTREAM_TRUNCATED`` without a terminal event."""
         ...
 
 
@@ -187,7 +187,7 @@ class RouterStrategy(Protocol):
         ...
 
     def plan(self, call: Call, candidates: tuple[Target, ...], facts: Mapping[Target, Facts]) -> Plan:
-        """Return the order of attempts for ``call``; raises ``UNSUPPORTED`` when every candidate lacks something."""
+        """Return the order of attempts; raises ``UNSUPPORTED`` when every candidate lacks something."""
         ...
 
 
