@@ -34,7 +34,7 @@ from llm_server.contract.calls import (
 )
 from llm_server.contract.context import Attempt, Context
 from llm_server.contract.errors import Block, ErrorKind, ServerError
-from llm_server.contract.facts import Facts, missing
+from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
 from llm_server.contract.messages import (
     Image,
@@ -106,6 +106,7 @@ __all__ = [
     "Role",
     "RouterStrategy",
     "Sampling",
+    "SchemaRules",
     "Secret",
     "ServerError",
     "Started",

@@ -47,10 +47,17 @@ class ToolChoice(Struct, frozen=True):
 
 
 class OutputFormat(Struct, frozen=True, kw_only=True):
-    """The form that the answer must have. ``schema`` (JSON Schema bytes) only with ``json_schema``."""
+    """The form that the answer must have: one constraint, whichever way it is enforced.
 
-    kind: Literal["json_object", "json_schema"]
+    ``schema`` (JSON Schema bytes) only with ``json_schema``, ``pattern`` only with ``regex``, ``choices`` only with
+    ``choice``, ``grammar`` (Lark, or EBNF as vLLM takes it) only with ``grammar``.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
     schema: Raw = Raw(b"")
+    pattern: str = ""
+    choices: tuple[str, ...] = ()
+    grammar: str = ""
     name: str = ""
     description: str = ""
     strict: bool | None = None

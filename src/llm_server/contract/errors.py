@@ -38,6 +38,7 @@ class ErrorKind(StrEnum):
     DEADLINE = "deadline"
     INTERNAL = "internal"
     # the upstream's fault
+    OUTPUT_INVALID = "output_invalid"
     UPSTREAM_AUTH = "upstream_auth"
     UPSTREAM_QUOTA = "upstream_quota"
     UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
@@ -92,6 +93,8 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.UNAVAILABLE: Rule(503, True, Block.POLICY),
     ErrorKind.DEADLINE: Rule(504, False, Block.POLICY),
     ErrorKind.INTERNAL: Rule(500, False, Block.POLICY),
+    # The model's answer is not what the caller demanded: another model may manage. 422 is retried by no SDK.
+    ErrorKind.OUTPUT_INVALID: Rule(422, True, Block.UPSTREAM),
     # The caller's key is fine, ours is not: a 401 would send the caller looking in the wrong place.
     ErrorKind.UPSTREAM_AUTH: Rule(502, True, Block.UPSTREAM),
     ErrorKind.UPSTREAM_QUOTA: Rule(503, True, Block.UPSTREAM),

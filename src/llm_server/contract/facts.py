@@ -6,6 +6,35 @@ from llm_server.contract.calls import Call, ChatCall, CountCall, EmbedCall, Text
 from llm_server.contract.messages import Image, ToolResult
 
 
+class SchemaRules(Struct, frozen=True, kw_only=True):
+    """Which JSON Schemas a model's own schema mode takes; a schema is rewritten to these before it is sent.
+
+    What cannot be kept is moved into descriptions where the rules allow one, and checked afterwards in any case.
+    ``None`` for a set or a number means no limit.
+    """
+
+    root_object: bool = False
+    """The root must be an object: any other root is wrapped."""
+    all_required: bool = False
+    """Every property must be required: an optional one becomes nullable, and nulls are taken out again."""
+    closed: bool = False
+    """Every object must have ``additionalProperties: false``."""
+    keywords: frozenset[str] | None = None
+    """Keywords that are taken; others are dropped."""
+    formats: frozenset[str] | None = None
+    refs: bool = True
+    """Whether local ``$ref`` is taken; otherwise references are inlined."""
+    recursion: bool = True
+    string_enums: bool = False
+    """Whether only strings may stand in ``enum``."""
+    nullable: bool = False
+    """Whether null is said by ``nullable: true`` (OpenAPI 3.0) instead of a type."""
+    max_depth: int | None = None
+    max_properties: int | None = None
+    max_optional: int | None = None
+    max_unions: int | None = None
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """Capabilities of one model at one provider. The defaults suit an unknown modern chat model.
 
@@ -20,6 +49,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     images: bool = True
     json_object: bool = True
     json_schema: bool = True
+    schema_rules: SchemaRules = SchemaRules()
+    """What the native schema mode takes; only meaningful with ``json_schema``."""
+    grammar: bool = False
+    """Whether decoding itself can be constrained: regular expressions, choices and grammars as well as schemas."""
     logprobs: bool = True
     choices: bool = True
     """Whether more than one choice (``n``) can be asked for."""
