@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_server.contract import Block, ErrorKind, ServerError
+from llm_server.contract import Block, ErrorKind, Problem, ServerError
 from llm_server.contract.errors import RULES
 
 
@@ -14,13 +14,15 @@ def test_every_kind_has_a_rule() -> None:
 def test_blocks_agree_with_names_statuses_and_retries(kind: ErrorKind) -> None:
     rule = RULES[kind]
     assert (kind.status, kind.retryable, kind.block) == rule
-    assert kind.name.startswith("UPSTREAM_") == (rule.block is Block.UPSTREAM)
+    answered = kind is ErrorKind.OUTPUT_INVALID
+    assert (answered or kind.name.startswith("UPSTREAM_")) == (rule.block is Block.UPSTREAM)
     if rule.block is Block.CALLER:
         assert 400 <= rule.status < 500
         assert not rule.retryable
     if rule.block is Block.UPSTREAM:
         assert rule.retryable
-        assert rule.status in {429, 502, 503, 504}, "our upstream's answer is never the caller's 400 or 401"
+        statuses = {422} if answered else {429, 502, 503, 504}
+        assert rule.status in statuses, "our upstream's answer is never the caller's 400 or 401"
 
 
 def test_an_exhausted_budget_is_not_retried_by_any_sdk() -> None:
@@ -37,6 +39,16 @@ def test_an_error_says_what_it_is() -> None:
         "bucket 3",
     )
     assert (error.provider, error.status) == ("", None)
+
+
+def test_an_error_lists_every_reason_and_the_words_that_they_are_about() -> None:
+    error = ServerError(ErrorKind.OUTPUT_INVALID, "Invalid.")
+    assert (error.problems, error.raw_text) == ((), None)
+    problem = Problem("/age", "minimum", "at least 0", "-1")
+    assert error.because([problem], '{"age": -1}') is error
+    assert (error.problems, error.raw_text) == ((problem,), '{"age": -1}')
+    assert str(problem) == "/age: expected at least 0, found -1 (minimum)"
+    assert str(Problem("", "type", "object", "[]")) == "the whole: expected object, found [] (type)"
 
 
 def test_where_it_happened_is_noted_once_known() -> None:

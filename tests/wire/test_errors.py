@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from llm_server.api.schemas.errors import AnthropicError, OpenAIError
-from llm_server.contract import ErrorKind, ServerError
+from llm_server.contract import ErrorKind, Problem, ServerError
 from llm_server.wire import ANTHROPIC_MESSAGES, OPENAI_CHAT
 from llm_server.wire.anthropic import errors as anthropic_errors
 from llm_server.wire.openai import errors as openai_errors
@@ -20,6 +20,8 @@ OPENAI_RAISES: dict[int, type[openai.APIStatusError]] = {
     403: openai.PermissionDeniedError,
     404: openai.NotFoundError,
     405: openai.APIStatusError,
+    409: openai.ConflictError,
+    422: openai.UnprocessableEntityError,
     413: openai.APIStatusError,
     429: openai.RateLimitError,
     499: openai.APIStatusError,
@@ -35,6 +37,8 @@ ANTHROPIC_RAISES: dict[int, str] = {
     403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "APIStatusError",
+    409: "ConflictError",
+    422: "UnprocessableEntityError",
     413: "ContentTooLargeError",
     429: "RateLimitError",
     499: "ClientClosedRequestError",
@@ -76,6 +80,20 @@ def test_errors_are_as_documented(kind: ErrorKind) -> None:
         body = codec.error(error, "req_1")
         assert model.model_validate_json(body).model_dump(mode="json") == json.loads(body)
         assert b"operator" not in body
+
+
+def test_reasons_and_words_are_in_the_body_where_there_are_any() -> None:
+    problem = Problem("/age", "minimum", "at least 0", "-1")
+    error = ServerError(ErrorKind.OUTPUT_INVALID, "Invalid.").because([problem], "{}")
+    for codec, model in ((OPENAI_CHAT, OpenAIError), (ANTHROPIC_MESSAGES, AnthropicError)):
+        body = codec.error(error, "req_1")
+        assert model.model_validate_json(body).model_dump(mode="json") == json.loads(body)
+        told = json.loads(body)["error"]
+        assert told["problems"] == [
+            {"pointer": "/age", "keyword": "minimum", "expected": "at least 0", "found": "-1"}
+        ]
+        assert told["raw_text"] == "{}"
+        assert b"raw_text" not in codec.error(ServerError(ErrorKind.INTERNAL, "x"), "req_1")
 
 
 def test_anthropic_s_body_names_the_request() -> None:

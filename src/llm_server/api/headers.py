@@ -7,7 +7,9 @@ from llm_server.contract import Context, ErrorKind, ServerError
 
 Headers = list[tuple[bytes, bytes]]
 
-_POINTLESS = frozenset({ErrorKind.UPSTREAM_AUTH, ErrorKind.UPSTREAM_QUOTA, ErrorKind.DEADLINE})
+_POINTLESS = frozenset(
+    {ErrorKind.CONFLICT, ErrorKind.UPSTREAM_AUTH, ErrorKind.UPSTREAM_QUOTA, ErrorKind.DEADLINE}
+)
 """Kinds whose status the vendors' SDKs retry although another try cannot help."""
 
 

@@ -32,8 +32,8 @@ from llm_server.contract.calls import (
     Tool,
     ToolChoice,
 )
-from llm_server.contract.context import Attempt, Context
-from llm_server.contract.errors import Block, ErrorKind, ServerError
+from llm_server.contract.context import Attempt, Context, StructuredNote
+from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
 from llm_server.contract.messages import (
@@ -64,6 +64,13 @@ from llm_server.contract.ports import (
     StreamDecoder,
     Target,
 )
+from llm_server.contract.schemas import (
+    Compatibility,
+    RegisteredSchema,
+    SchemaSource,
+    SchemaStore,
+    SchemaVersion,
+)
 from llm_server.contract.secret import Secret
 
 __all__ = [
@@ -74,6 +81,7 @@ __all__ = [
     "ChatCall",
     "Choice",
     "Chunk",
+    "Compatibility",
     "Completion",
     "Context",
     "CountCall",
@@ -98,20 +106,26 @@ __all__ = [
     "Part",
     "Plan",
     "Pool",
+    "Problem",
     "Provider",
     "Reasoning",
     "ReasoningDelta",
     "Refusal",
     "RefusalDelta",
+    "RegisteredSchema",
     "Role",
     "RouterStrategy",
     "Sampling",
     "SchemaRules",
+    "SchemaSource",
+    "SchemaStore",
+    "SchemaVersion",
     "Secret",
     "ServerError",
     "Started",
     "State",
     "StreamDecoder",
+    "StructuredNote",
     "Target",
     "Text",
     "TextCall",

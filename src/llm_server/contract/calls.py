@@ -49,12 +49,16 @@ class ToolChoice(Struct, frozen=True):
 class OutputFormat(Struct, frozen=True, kw_only=True):
     """The form that the answer must have: one constraint, whichever way it is enforced.
 
-    ``schema`` (JSON Schema bytes) only with ``json_schema``, ``pattern`` only with ``regex``, ``choices`` only with
-    ``choice``, ``grammar`` (Lark, or EBNF as vLLM takes it) only with ``grammar``.
+    ``schema`` (JSON Schema bytes) only with ``json_schema``, ``pattern`` only with ``regex``, ``choices``
+    only with ``choice``, ``grammar`` (Lark, or EBNF as vLLM takes it) only with ``grammar``. ``schema_id``
+    names a registered schema instead, in its latest version or in ``schema_version``; an early stage fills
+    in its bytes.
     """
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
     schema: Raw = Raw(b"")
+    schema_id: str = ""
+    schema_version: int | None = None
     pattern: str = ""
     choices: tuple[str, ...] = ()
     grammar: str = ""

@@ -1,8 +1,10 @@
 """The story of one request, written while it happens."""
 
+from typing import Literal
+
 from msgspec import Struct
 
-from llm_server.contract.errors import ErrorKind
+from llm_server.contract.errors import ErrorKind, Problem
 
 
 class Attempt(Struct, kw_only=True):
@@ -24,6 +26,22 @@ class Attempt(Struct, kw_only=True):
         return end - self.started_s
 
 
+class StructuredNote(Struct, kw_only=True):
+    """How a structured answer came about, written by the stage that made it.
+
+    ``problems`` are those of the last answer that was not yet valid: empty when the first one was.
+    """
+
+    method: Literal["native", "tool", "prompt", "grammar"]
+    guarantee: Literal["exact", "relaxed", "validated"]
+    """``exact``: nothing else can be decoded; ``relaxed``: hardly, then checked; ``validated``: checked."""
+    attempts: int = 1
+    """Answers asked of the model, repairs included."""
+    problems: tuple[Problem, ...] = ()
+    raw_text: str = ""
+    """The model's own words, before wrappings were taken off and repairs made."""
+
+
 class Context(Struct, kw_only=True):
     """What stages note about a request: read by headers, metrics and the log."""
 
@@ -41,6 +59,8 @@ class Context(Struct, kw_only=True):
     """Names of request fields that the upstream could not be given."""
     estimated: list[str] = []
     """Names of answer fields that are estimates."""
+    structured: StructuredNote | None = None
+    """How the structured answer was made; ``None`` where none was asked for."""
 
     @property
     def attempt(self) -> Attempt | None:

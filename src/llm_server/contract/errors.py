@@ -3,8 +3,11 @@
 The HTTP status of an upstream decides the kind, a documented error code may refine it, prose never does.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, Self
+
+from msgspec import Struct
 
 
 class Block(StrEnum):
@@ -28,6 +31,7 @@ class ErrorKind(StrEnum):
     NOT_FOUND = "not_found"
     MODEL_NOT_FOUND = "model_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
     TOO_LARGE = "too_large"
     CLIENT_CLOSED = "client_closed"
     # our policy
@@ -83,6 +87,7 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.NOT_FOUND: Rule(404, False, Block.CALLER),
     ErrorKind.MODEL_NOT_FOUND: Rule(404, False, Block.CALLER),
     ErrorKind.METHOD_NOT_ALLOWED: Rule(405, False, Block.CALLER),
+    ErrorKind.CONFLICT: Rule(409, False, Block.CALLER),
     ErrorKind.TOO_LARGE: Rule(413, False, Block.CALLER),
     ErrorKind.CLIENT_CLOSED: Rule(499, False, Block.CALLER),
     ErrorKind.RATE_LIMITED: Rule(429, False, Block.POLICY),
@@ -108,6 +113,22 @@ RULES: dict[ErrorKind, Rule] = {
 }
 
 
+class Problem(Struct, frozen=True):
+    """One reason why a value is not what was demanded of it.
+
+    ``pointer`` says where (RFC 6901, empty for the whole), ``keyword`` which rule: a keyword of JSON Schema
+    or the name of a rule of ours. ``expected`` and ``found`` are short texts for people and models.
+    """
+
+    pointer: str
+    keyword: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer or 'the whole'}: expected {self.expected}, found {self.found} ({self.keyword})"
+
+
 class ServerError(Exception):
     """The one exception that crosses rooms.
 
@@ -121,6 +142,8 @@ class ServerError(Exception):
         detail: what the operator needs beyond the message.
         provider: name of the provider that failed, empty for our own failures.
         status: HTTP status that the upstream answered, or ``None``.
+        problems: every reason, where a value was checked; the error answer lists them.
+        raw_text: what the model said, where that could not be used; the error answer shows it.
     """
 
     def __init__(
@@ -140,6 +163,13 @@ class ServerError(Exception):
         self.detail = detail
         self.provider = ""
         self.status: int | None = None
+        self.problems: tuple[Problem, ...] = ()
+        self.raw_text: str | None = None
+
+    def because(self, problems: Iterable[Problem], raw_text: str | None = None) -> Self:
+        """Note every reason, and the model's words that they are about."""
+        self.problems, self.raw_text = tuple(problems), raw_text
+        return self
 
     def at(self, provider: str, status: int | None = None) -> Self:
         """Note where the failure happened: provider name and, if it answered, its HTTP status."""

@@ -9,8 +9,8 @@ from llm_server.contract.messages import Image, ToolResult
 class SchemaRules(Struct, frozen=True, kw_only=True):
     """Which JSON Schemas a model's own schema mode takes; a schema is rewritten to these before it is sent.
 
-    What cannot be kept is moved into descriptions where the rules allow one, and checked afterwards in any case.
-    ``None`` for a set or a number means no limit.
+    What cannot be kept is moved into descriptions where the rules allow one, and checked afterwards in any
+    case. ``None`` for a set or a number means no limit.
     """
 
     root_object: bool = False
@@ -52,7 +52,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     schema_rules: SchemaRules = SchemaRules()
     """What the native schema mode takes; only meaningful with ``json_schema``."""
     grammar: bool = False
-    """Whether decoding itself can be constrained: regular expressions, choices and grammars as well as schemas."""
+    """Whether decoding itself can be constrained: by regular expressions, choices, grammars and schemas."""
     logprobs: bool = True
     choices: bool = True
     """Whether more than one choice (``n``) can be asked for."""
@@ -92,7 +92,7 @@ def _chat_needs(call: ChatCall) -> dict[str, bool]:
 
 
 def missing(call: Call, facts: Facts) -> str:
-    """Name, in words for the caller, what ``call`` needs and a model with ``facts`` lacks; empty if nothing."""
+    """Name in words for the caller what ``call`` needs and a model with ``facts`` lacks; empty if nothing."""
     match call:
         case ChatCall():
             needs = _chat_needs(call)

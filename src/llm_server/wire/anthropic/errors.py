@@ -5,9 +5,9 @@ HTTP status.
 """
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from llm_server.contract import ErrorKind, ServerError
+from llm_server.contract import ErrorKind, Problem, ServerError
 
 WORDS: dict[ErrorKind, str] = {
     ErrorKind.INVALID_REQUEST: "invalid_request_error",
@@ -19,6 +19,7 @@ WORDS: dict[ErrorKind, str] = {
     ErrorKind.NOT_FOUND: "not_found_error",
     ErrorKind.MODEL_NOT_FOUND: "not_found_error",
     ErrorKind.METHOD_NOT_ALLOWED: "invalid_request_error",
+    ErrorKind.CONFLICT: "invalid_request_error",
     ErrorKind.TOO_LARGE: "request_too_large",
     ErrorKind.CLIENT_CLOSED: "api_error",
     ErrorKind.RATE_LIMITED: "rate_limit_error",
@@ -27,6 +28,7 @@ WORDS: dict[ErrorKind, str] = {
     ErrorKind.UNAVAILABLE: "overloaded_error",
     ErrorKind.DEADLINE: "timeout_error",
     ErrorKind.INTERNAL: "api_error",
+    ErrorKind.OUTPUT_INVALID: "invalid_request_error",
     ErrorKind.UPSTREAM_AUTH: "api_error",
     ErrorKind.UPSTREAM_QUOTA: "overloaded_error",
     ErrorKind.UPSTREAM_RATE_LIMITED: "rate_limit_error",
@@ -41,10 +43,12 @@ WORDS: dict[ErrorKind, str] = {
 
 
 class ErrorDetail(Struct, frozen=True):
-    """What went wrong."""
+    """What went wrong. ``problems`` and ``raw_text`` only where there are."""
 
     type: str
     message: str
+    problems: tuple[Problem, ...] | UnsetType = UNSET
+    raw_text: str | UnsetType = UNSET
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
@@ -56,5 +60,6 @@ class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="erro
 
 def encode_error(error: ServerError, request_id: str = "") -> bytes:
     """Return the body that says ``error``."""
-    detail = ErrorDetail(WORDS[error.kind], error.message)
+    raw_text = UNSET if error.raw_text is None else error.raw_text
+    detail = ErrorDetail(WORDS[error.kind], error.message, error.problems or UNSET, raw_text)
     return msgspec.json.encode(ErrorBody(error=detail, request_id=request_id))

@@ -5,9 +5,9 @@ has no word, the kind's own.
 """
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from llm_server.contract import ErrorKind, ServerError
+from llm_server.contract import ErrorKind, Problem, ServerError
 
 WORDS: dict[ErrorKind, tuple[str, str | None]] = {
     ErrorKind.INVALID_REQUEST: ("invalid_request_error", None),
@@ -19,6 +19,7 @@ WORDS: dict[ErrorKind, tuple[str, str | None]] = {
     ErrorKind.NOT_FOUND: ("invalid_request_error", "not_found"),
     ErrorKind.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
     ErrorKind.METHOD_NOT_ALLOWED: ("invalid_request_error", "method_not_allowed"),
+    ErrorKind.CONFLICT: ("invalid_request_error", "conflict"),
     ErrorKind.TOO_LARGE: ("invalid_request_error", "request_too_large"),
     ErrorKind.CLIENT_CLOSED: ("invalid_request_error", "client_closed"),
     ErrorKind.RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
@@ -27,6 +28,7 @@ WORDS: dict[ErrorKind, tuple[str, str | None]] = {
     ErrorKind.UNAVAILABLE: ("server_error", "unavailable"),
     ErrorKind.DEADLINE: ("server_error", "deadline"),
     ErrorKind.INTERNAL: ("server_error", "internal"),
+    ErrorKind.OUTPUT_INVALID: ("invalid_output_error", "output_invalid"),
     ErrorKind.UPSTREAM_AUTH: ("server_error", "upstream_auth"),
     ErrorKind.UPSTREAM_QUOTA: ("server_error", "upstream_quota"),
     ErrorKind.UPSTREAM_RATE_LIMITED: ("rate_limit_error", "rate_limit_exceeded"),
@@ -41,12 +43,14 @@ WORDS: dict[ErrorKind, tuple[str, str | None]] = {
 
 
 class ErrorDetail(Struct, frozen=True):
-    """What went wrong; ``param`` is the field at fault."""
+    """What went wrong; ``param`` is the field at fault; ``problems`` and ``raw_text`` where there are."""
 
     message: str
     type: str
     param: str | None
     code: str | None
+    problems: tuple[Problem, ...] | UnsetType = UNSET
+    raw_text: str | UnsetType = UNSET
 
 
 class ErrorBody(Struct, frozen=True):
@@ -59,4 +63,6 @@ def encode_error(error: ServerError, request_id: str = "") -> bytes:
     """Return the body that says ``error``; OpenAI names the request in a header only."""
     del request_id
     kind, code = WORDS[error.kind]
-    return msgspec.json.encode(ErrorBody(ErrorDetail(error.message, kind, error.param, code)))
+    raw_text = UNSET if error.raw_text is None else error.raw_text
+    detail = ErrorDetail(error.message, kind, error.param, code, error.problems or UNSET, raw_text)
+    return msgspec.json.encode(ErrorBody(detail))

@@ -1,0 +1,91 @@
+"""Registered schemas: the values, and the ports of who keeps and who finds them."""
+
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Raw, Struct
+
+
+class Compatibility(StrEnum):
+    """What a new version of a schema owes the one before it."""
+
+    NONE = "none"
+    BACKWARD = "backward"
+    """What was valid stays valid: readers of the new version can read old data."""
+    FORWARD = "forward"
+    """What is valid now was valid before: readers of the old version can read new data."""
+    FULL = "full"
+    """Both."""
+
+
+class SchemaVersion(Struct, frozen=True, kw_only=True):
+    """One version of a registered schema. Its ``schema`` never changes; what describes it may."""
+
+    schema_id: str
+    version: int
+    schema: Raw
+    """Canonical JSON."""
+    digest: str
+    """SHA-256 of ``schema``, hexadecimal."""
+    examples: tuple[Raw, ...] = ()
+    created: int = 0
+    """Unix seconds."""
+    deleted: int | None = None
+    """Unix seconds since when it may no longer be used."""
+
+
+class RegisteredSchema(Struct, frozen=True, kw_only=True):
+    """A named schema in all its versions."""
+
+    id: str
+    name: str
+    description: str = ""
+    compatibility: Compatibility = Compatibility.NONE
+    created: int = 0
+
+
+class SchemaStore(Protocol):
+    """Keeps registered schemas. Implemented in storage/ and testing, used by structured/.
+
+    Writes are whole or not at all, and lasting when they return. A store that cannot answer raises
+    ``UNAVAILABLE``.
+    """
+
+    async def find(self, schema_id: str) -> RegisteredSchema | None:
+        """Return what is registered under ``schema_id``, ``None`` if nothing was ever."""
+        ...
+
+    async def versions(self, schema_id: str) -> tuple[SchemaVersion, ...]:
+        """Return all versions in order, deleted ones included."""
+        ...
+
+    async def page(self, after: str, limit: int) -> tuple[tuple[RegisteredSchema, tuple[int, ...]], ...]:
+        """Return up to ``limit`` schemas with ids above ``after`` in order of id, with their usable versions.
+
+        One without a usable version is left out.
+        """
+        ...
+
+    async def add(self, about: RegisteredSchema, version: SchemaVersion) -> bool:
+        """Add a version, with what ``about`` says of the schema from now on.
+
+        Returns whether it was added: ``False`` when another writer took this version's number first; then
+        nothing was changed.
+        """
+        ...
+
+    async def describe(self, about: RegisteredSchema, version: SchemaVersion) -> None:
+        """Replace what describes a schema and one of its versions: all but id, schema and times."""
+        ...
+
+    async def remove(self, schema_id: str, version: int | None, at: int) -> int:
+        """Mark a version, or all, as deleted at ``at`` Unix seconds; return how many were usable so far."""
+        ...
+
+
+class SchemaSource(Protocol):
+    """Finds registered schemas for calls that name one. Implemented in structured/, used by pipeline/."""
+
+    async def resolve(self, schema_id: str, version: int | None = None) -> SchemaVersion:
+        """Return a usable version, the latest by default; ``NOT_FOUND`` if there is none, saying why."""
+        ...
