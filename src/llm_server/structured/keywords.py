@@ -1,0 +1,50 @@
+"""Where schemas stand inside schemas: the one walk that every reader of a schema uses.
+
+Source: JSON Schema core and validation, drafts 4 to 2020-12 (https://json-schema.org/specification-links).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+Step = str | int
+Path = tuple[Step, ...]
+
+SINGLE = frozenset({
+    "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
+    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+})  # fmt: skip
+"""Keywords whose value is a schema."""
+LISTED = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
+"""Keywords whose value is a list of schemas (``items`` until draft 2019-09)."""
+NAMED = frozenset({
+    "$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties",
+})  # fmt: skip
+"""Keywords whose value is an object of schemas."""
+IN_PLACE = frozenset({
+    "allOf", "anyOf", "dependencies", "dependentSchemas", "else", "if", "not", "oneOf", "then",
+})  # fmt: skip
+"""Keywords whose schemas are applied to the same value as the schema that they stand in."""
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+
+
+def is_schema(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether ``value`` is a schema object; the booleans are schemas too, without anything inside."""
+    return isinstance(value, dict)
+
+
+def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """Yield each direct subschema (an object or a boolean) with the steps that lead to it."""
+    for keyword, value in schema.items():
+        if isinstance(value, dict):
+            if keyword in SINGLE:
+                yield (keyword,), value
+            elif keyword in NAMED:
+                yield from (((keyword, name), each) for name, each in value.items() if _schema(each))
+        elif isinstance(value, list) and keyword in LISTED:
+            yield from (((keyword, at), each) for at, each in enumerate(value) if _schema(each))
+        elif isinstance(value, bool) and keyword in SINGLE:
+            yield (keyword,), value
+
+
+def _schema(value: object) -> bool:
+    return isinstance(value, dict | bool)

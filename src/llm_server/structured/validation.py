@@ -1,0 +1,48 @@
+"""Whether a value satisfies a schema, and every reason why not."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from llm_server.structured.drafts import build
+from llm_server.structured.problems import Problem
+from llm_server.structured.remembering import Recent
+from llm_server.structured.schema import Schema
+from llm_server.structured.wording import problem
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator as Compiled
+
+MAX_PROBLEMS = 32
+"""Most problems that are told of one value: the reader of more is not helped."""
+
+
+class Validator:
+    """Judges values by one schema; shared by everybody, made by :meth:`of`."""
+
+    def __init__(self, compiled: "Compiled") -> None:
+        self._compiled = compiled
+
+    @staticmethod
+    def of(schema: Schema, formats: bool = True) -> "Validator":
+        """Return the validator of ``schema``; ``formats``: whether ``format`` is asserted."""
+        return _RECENT.get_or(
+            (schema.id, formats),
+            lambda: Validator(build(schema.value, schema.draft, formats=formats)),
+            len(schema.canonical),
+        )
+
+    def problems(self, value: Any) -> tuple[Problem, ...]:
+        """Return what is wrong with ``value`` (parsed JSON): at most :data:`MAX_PROBLEMS`.
+
+        An ``anyOf`` or ``oneOf`` is one problem, which names what its nearest alternative wants.
+        """
+        try:
+            if self._compiled.is_valid(value):
+                return ()
+            return tuple(problem(error) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS))
+        except (ValueError, RecursionError) as error:  # nested deeper than the engine reads
+            return (Problem("", "depth", "a value that can be judged", str(error)),)
+
+
+_RECENT: Recent[tuple[str, bool], Validator] = Recent(count=512, weight=4 * 1024 * 1024)
+"""Validators by schema and option; one takes about twenty times the text of its schema."""
