@@ -48,7 +48,7 @@ def test_an_error_lists_every_reason_and_the_words_that_they_are_about() -> None
     assert error.because([problem], '{"age": -1}') is error
     assert (error.problems, error.raw_text) == ((problem,), '{"age": -1}')
     assert str(problem) == "/age: expected at least 0, found -1 (minimum)"
-    assert str(Problem("", "type", "object", "[]")) == "the whole: expected object, found [] (type)"
+    assert str(Problem("", "type", "object", "[]")) == "the answer: expected object, found [] (type)"
 
 
 def test_where_it_happened_is_noted_once_known() -> None:

@@ -126,7 +126,7 @@ class Problem(Struct, frozen=True):
     found: str
 
     def __str__(self) -> str:
-        return f"{self.pointer or 'the whole'}: expected {self.expected}, found {self.found} ({self.keyword})"
+        return f"{self.pointer or 'the answer'}: expected {self.expected}, found {self.found} ({self.keyword})"
 
 
 class ServerError(Exception):

@@ -35,13 +35,27 @@ class SchemaVersion(Struct, frozen=True, kw_only=True):
 
 
 class RegisteredSchema(Struct, frozen=True, kw_only=True):
-    """A named schema in all its versions."""
+    """A named schema: what is said of it, and the numbers of its versions in order."""
 
     id: str
     name: str
     description: str = ""
     compatibility: Compatibility = Compatibility.NONE
     created: int = 0
+    versions: tuple[int, ...] = ()
+    """Those that may be used."""
+    deleted: tuple[int, ...] = ()
+    """Those that may no longer be used; their numbers are never given again."""
+
+    @property
+    def latest(self) -> int | None:
+        """The highest version that may be used."""
+        return self.versions[-1] if self.versions else None
+
+    @property
+    def following(self) -> int:
+        """The number that the next version gets."""
+        return max((*self.versions, *self.deleted), default=0) + 1
 
 
 class SchemaStore(Protocol):
@@ -55,15 +69,12 @@ class SchemaStore(Protocol):
         """Return what is registered under ``schema_id``, ``None`` if nothing was ever."""
         ...
 
-    async def versions(self, schema_id: str) -> tuple[SchemaVersion, ...]:
-        """Return all versions in order, deleted ones included."""
+    async def version(self, schema_id: str, version: int) -> SchemaVersion | None:
+        """Return a version, also a deleted one."""
         ...
 
-    async def page(self, after: str, limit: int) -> tuple[tuple[RegisteredSchema, tuple[int, ...]], ...]:
-        """Return up to ``limit`` schemas with ids above ``after`` in order of id, with their usable versions.
-
-        One without a usable version is left out.
-        """
+    async def page(self, after: str, limit: int) -> tuple[RegisteredSchema, ...]:
+        """Return up to ``limit`` schemas that have a usable version, in order of id, above ``after``."""
         ...
 
     async def add(self, about: RegisteredSchema, version: SchemaVersion) -> bool:
@@ -75,7 +86,7 @@ class SchemaStore(Protocol):
         ...
 
     async def describe(self, about: RegisteredSchema, version: SchemaVersion) -> None:
-        """Replace what describes a schema and one of its versions: all but id, schema and times."""
+        """Replace what is said of a schema, and the examples of one of its versions."""
         ...
 
     async def remove(self, schema_id: str, version: int | None, at: int) -> int:

@@ -1,25 +1,8 @@
 """What is wrong with an answer, in a form that people, programs and models can act on."""
 
-from msgspec import Struct
+from llm_server.contract import Problem
 
-
-class Problem(Struct, frozen=True):
-    """One reason why a value does not satisfy its schema.
-
-    ``pointer`` is the JSON pointer (RFC 6901) of the value at fault, ``""`` for the whole; ``keyword`` the
-    schema keyword that it breaks; ``expected`` and ``found`` are texts of at most :data:`SHORT` characters.
-    """
-
-    pointer: str
-    keyword: str
-    expected: str
-    found: str
-
-    def __str__(self) -> str:
-        """Say it in one line: ``/age: expected an integer, found "four" (type)``."""
-        place = self.pointer or "the answer"
-        return f"{place}: expected {self.expected}, found {self.found} ({self.keyword})"
-
+__all__ = ["Problem", "pointer", "shortened"]
 
 SHORT = 160
 """Most characters of a quoted value or of an expectation."""
