@@ -34,7 +34,7 @@ NOTHING = Facts(
     reasoning=False,
     dimensions=False,
 )
-EVERYTHING = Facts(completions=True, embeddings=True, token_ids=True, count_tokens=True)
+EVERYTHING = Facts(completions=True, embeddings=True, token_ids=True, count_tokens=True, grammar=True)
 
 
 def chat(**fields: object) -> ChatCall:
@@ -43,6 +43,7 @@ def chat(**fields: object) -> ChatCall:
 
 NEEDS: dict[str, Call] = {
     "tools": chat(tools=(Tool(name="f"),)),
+    "grammar": chat(output=OutputFormat(kind="grammar")),
     "images": chat(messages=(Message(Role.USER, (PICTURE,)),)),
     "json_schema": chat(output=OutputFormat(kind="json_schema")),
     "json_object": chat(output=OutputFormat(kind="json_object")),

@@ -3,7 +3,7 @@
 import math
 import time
 
-from llm_server.contract import Context, ErrorKind, ServerError
+from llm_server.contract import Context, ErrorKind, ServerError, StructuredNote
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -26,7 +26,16 @@ def story(ctx: Context, content_type: bytes) -> Headers:
     for name, values in ((b"x-llm-server-dropped", ctx.dropped), (b"x-llm-server-estimated", ctx.estimated)):
         if values:
             headers.append((name, _plain(", ".join(dict.fromkeys(values)))))
+    if ctx.structured is not None:
+        headers.append((b"x-llm-server-structured", _plain(_structured(ctx.structured))))
     return headers
+
+
+def _structured(note: StructuredNote) -> str:
+    """Say how a structured answer came about: ``native; guarantee=exact; attempts=1; outcome=valid``."""
+    told = {"guarantee": note.guarantee, "attempts": note.attempts, "outcome": note.outcome}
+    words = [note.method, *(f"{name}={value}" for name, value in told.items())]
+    return "; ".join([*words, f"dropped={','.join(note.dropped)}"] if note.dropped else words)
 
 
 def _attempts(ctx: Context) -> Headers:

@@ -31,6 +31,11 @@ class Usage(Struct, frozen=True, kw_only=True):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the tokens of both."""
+        names = Usage.__struct_fields__
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 class Started(Struct, frozen=True, kw_only=True):
     """The upstream accepted the request and names its answer."""

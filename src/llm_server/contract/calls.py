@@ -80,8 +80,9 @@ class Call(Struct, frozen=True, kw_only=True):
 
     ``raw`` is the caller's body as received, in dialect ``dialect``: a provider that speaks the same dialect
     sends these bytes on (with the model's name replaced), so that unknown fields survive. A stage that
-    changes the meaning calls :meth:`altered`, which drops them. ``headers`` are the dialect's own request
-    headers that may go upstream (lower-case names), for example ``anthropic-beta``.
+    changes the meaning calls :meth:`altered`, which drops them, or :meth:`amend`, which names the fields that
+    changed and keeps the rest. ``headers`` are the dialect's own request headers that may go upstream
+    (lower-case names), for example ``anthropic-beta``.
     """
 
     model: str
@@ -89,10 +90,16 @@ class Call(Struct, frozen=True, kw_only=True):
     raw: bytes = b""
     stream: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+    amended: frozenset[str] = frozenset()
+    """Fields of this call that ``raw`` no longer tells: a dialect that sends ``raw`` writes these over it."""
 
     def altered(self, **changes: Any) -> Self:
         """Return this call with ``changes``; the caller's bytes no longer describe it and are dropped."""
         return msgspec.structs.replace(self, raw=b"", **changes)
+
+    def amend(self, **changes: Any) -> Self:
+        """Return this call with ``changes``; the caller's bytes still hold for everything else."""
+        return msgspec.structs.replace(self, amended=self.amended | changes.keys(), **changes)
 
     def addressed(self, model: str) -> Self:
         """Return this call for the upstream model name ``model``; the caller's bytes stay."""
@@ -112,6 +119,17 @@ class ChatCall(Call, frozen=True, kw_only=True):
     user: str = ""
     include_usage: bool = False
     """Whether a streamed answer should end with usage as an event of its own (OpenAI's stream option)."""
+    stream_structured: Literal["partial", "validated"] | None = None
+    """How to stream an answer that must have a form: as it grows, or once it is valid; ``None`` by default."""
+
+    @property
+    def forced_tool(self) -> Tool | None:
+        """The one function that the answer must call, if there is one: its arguments are the answer then."""
+        choice = self.tool_choice
+        if choice is None or choice.mode not in {"tool", "required"}:
+            return None
+        fitting = [t for t in self.tools if choice.mode == "required" or t.name == choice.name]
+        return fitting[0] if len(fitting) == 1 and fitting[0].type == "function" else None
 
 
 class CountCall(ChatCall, frozen=True, kw_only=True):

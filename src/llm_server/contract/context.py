@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from llm_server.contract.answers import Usage
 from llm_server.contract.errors import ErrorKind, Problem
 
 
@@ -37,6 +38,13 @@ class StructuredNote(Struct, kw_only=True):
     """``exact``: nothing else can be decoded; ``relaxed``: hardly, then checked; ``validated``: checked."""
     attempts: int = 1
     """Answers asked of the model, repairs included."""
+    outcome: Literal["pending", "valid", "repaired", "refused", "filtered", "truncated", "invalid"] = (
+        "pending"
+    )
+    """``repaired``: valid after its text was read leniently (a fence, a missing comma). A stream's is ``pending``
+    until its end. All but ``valid`` and ``repaired`` say that the answer does not have the form."""
+    dropped: tuple[str, ...] = ()
+    """Keywords that the method could not enforce; they were checked afterwards."""
     problems: tuple[Problem, ...] = ()
     raw_text: str = ""
     """The model's own words, before wrappings were taken off and repairs made."""
@@ -59,6 +67,8 @@ class Context(Struct, kw_only=True):
     """Names of request fields that the upstream could not be given."""
     estimated: list[str] = []
     """Names of answer fields that are estimates."""
+    wasted: Usage = Usage()
+    """Tokens of answers that nobody was given, because they were not what had been asked for."""
     structured: StructuredNote | None = None
     """How the structured answer was made; ``None`` where none was asked for."""
 

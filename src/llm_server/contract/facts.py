@@ -13,12 +13,18 @@ class SchemaRules(Struct, frozen=True, kw_only=True):
     case. ``None`` for a set or a number means no limit.
     """
 
+    enforced: bool = False
+    """Whether the provider promises that answers follow the schema, instead of trying."""
     root_object: bool = False
     """The root must be an object: any other root is wrapped."""
     all_required: bool = False
     """Every property must be required: an optional one becomes nullable, and nulls are taken out again."""
     closed: bool = False
     """Every object must have ``additionalProperties: false``."""
+    typed: bool = False
+    """Every schema must say its type: what may be anything cannot be expressed."""
+    some_required: bool = False
+    """Every object must have a required property."""
     keywords: frozenset[str] | None = None
     """Keywords that are taken; others are dropped."""
     formats: frozenset[str] | None = None
@@ -51,8 +57,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     json_schema: bool = True
     schema_rules: SchemaRules = SchemaRules()
     """What the native schema mode takes; only meaningful with ``json_schema``."""
+    forced_tools: bool = False
+    """Whether a call that forces one tool can be answered even without ``tools``."""
     grammar: bool = False
     """Whether decoding itself can be constrained: by regular expressions, choices, grammars and schemas."""
+    guided: bool = False
+    """Whether regular expressions, choices and grammars can be asked for in the provider's own words."""
     logprobs: bool = True
     choices: bool = True
     """Whether more than one choice (``n``) can be asked for."""
@@ -77,15 +87,16 @@ def _images(call: ChatCall) -> bool:
     )
 
 
-def _chat_needs(call: ChatCall) -> dict[str, bool]:
+def _chat_needs(call: ChatCall, facts: Facts) -> dict[str, bool]:
     sampling, output = call.sampling, call.output
     return {
         "chat": True,
         "count_tokens": isinstance(call, CountCall),
-        "tools": bool(call.tools),
+        "tools": bool(call.tools) and not (facts.forced_tools and call.forced_tool),
         "images": _images(call),
         "json_schema": output is not None and output.kind == "json_schema",
         "json_object": output is not None and output.kind == "json_object",
+        "grammar": output is not None and output.kind == "grammar" and not facts.guided,
         "logprobs": sampling.logprobs is not None,
         "choices": sampling.n > 1,
     }
@@ -95,7 +106,7 @@ def missing(call: Call, facts: Facts) -> str:
     """Name in words for the caller what ``call`` needs and a model with ``facts`` lacks; empty if nothing."""
     match call:
         case ChatCall():
-            needs = _chat_needs(call)
+            needs = _chat_needs(call, facts)
         case EmbedCall():
             ids = any(not isinstance(item, str) for item in call.inputs)
             needs = {"embeddings": True, "token_ids": ids, "dimensions": call.dimensions is not None}
@@ -124,6 +135,7 @@ WORDS = {
     "images": "images",
     "json_schema": "a response format with a JSON Schema",
     "json_object": "a JSON response format",
+    "grammar": "output that follows a grammar",
     "logprobs": "log probabilities",
     "choices": "more than one choice (n)",
     "token_ids": "input as arrays of token ids",

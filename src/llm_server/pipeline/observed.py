@@ -58,7 +58,7 @@ class Observed:
             error = ServerError(ErrorKind.INTERNAL, "Internal error.", detail=repr(failure))
             raise
         finally:
-            self._observer.finished(ctx, usage, error)
+            self._observer.finished(ctx, usage + ctx.wasted, error)
 
 
 def _is_content(answer: Answer) -> bool:
