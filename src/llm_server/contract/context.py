@@ -62,6 +62,8 @@ class Context(Struct, kw_only=True):
     started_s: float = 0.0
     deadline_s: float | None = None
     """``perf_counter`` value after which the caller no longer waits, or ``None``."""
+    max_attempts: int | None = None
+    """Answers that may be asked of one model until one has the form demanded; ``None`` by default."""
     attempts: list[Attempt] = []
     dropped: list[str] = []
     """Names of request fields that the upstream could not be given."""

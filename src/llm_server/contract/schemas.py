@@ -5,6 +5,8 @@ from typing import Protocol
 
 from msgspec import Raw, Struct
 
+from llm_server.contract.errors import Problem
+
 
 class Compatibility(StrEnum):
     """What a new version of a schema owes the one before it."""
@@ -100,3 +102,38 @@ class SchemaSource(Protocol):
     async def resolve(self, schema_id: str, version: int | None = None) -> SchemaVersion:
         """Return a usable version, the latest by default; ``NOT_FOUND`` if there is none, saying why."""
         ...
+
+
+class SchemaDraft(Struct, frozen=True, kw_only=True):
+    """What somebody wants registered. ``None``: as it is, or by default."""
+
+    schema: Raw
+    id: str = ""
+    name: str | None = None
+    description: str | None = None
+    examples: tuple[Raw, ...] | None = None
+    compatibility: Compatibility | None = None
+
+
+class SchemaEntry(Struct, frozen=True):
+    """A registered schema, one of its versions, and whether that one is new."""
+
+    about: RegisteredSchema
+    version: SchemaVersion
+    added: bool = False
+
+
+class SchemaComparison(Struct, frozen=True, kw_only=True):
+    """What changes from one version to another.
+
+    ``backward`` lists what the later one refuses that the earlier one took, ``forward`` the reverse.
+    """
+
+    backward: tuple[Problem, ...]
+    forward: tuple[Problem, ...]
+
+    def breaking(self, owed: Compatibility) -> tuple[Problem, ...]:
+        """Return what breaks the compatibility that is ``owed``."""
+        backward = self.backward if owed in {Compatibility.BACKWARD, Compatibility.FULL} else ()
+        forward = self.forward if owed in {Compatibility.FORWARD, Compatibility.FULL} else ()
+        return backward + forward

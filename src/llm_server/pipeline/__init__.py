@@ -2,6 +2,7 @@
 
 from llm_server.pipeline.counted import Counted
 from llm_server.pipeline.observed import Observed
+from llm_server.pipeline.registered import Registered
 from llm_server.pipeline.routed import Routed
 
-__all__ = ["Counted", "Observed", "Routed"]
+__all__ = ["Counted", "Observed", "Registered", "Routed"]

@@ -50,5 +50,11 @@ class Recent(Generic[_K, _V]):
             self.put(key, value, weight)
         return value
 
+    def forget(self, key: _K) -> None:
+        """Forget the value of ``key``, if it is remembered."""
+        with self._lock:
+            entry = self._values.pop(key, None)
+            self._held -= entry[1] if entry else 0
+
     def __len__(self) -> int:
         return len(self._values)
