@@ -33,6 +33,7 @@ from llm_server.contract.calls import (
     ToolChoice,
 )
 from llm_server.contract.context import Attempt, Context, StructuredNote
+from llm_server.contract.conversion import Conversion, TransformStep
 from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
@@ -87,6 +88,7 @@ __all__ = [
     "Compatibility",
     "Completion",
     "Context",
+    "Conversion",
     "CountCall",
     "Dialect",
     "EmbedCall",
@@ -143,6 +145,7 @@ __all__ = [
     "ToolChoice",
     "ToolDelta",
     "ToolResult",
+    "TransformStep",
     "Usage",
     "fold",
     "missing",

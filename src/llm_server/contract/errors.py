@@ -126,7 +126,8 @@ class Problem(Struct, frozen=True):
     found: str
 
     def __str__(self) -> str:
-        return f"{self.pointer or 'the answer'}: expected {self.expected}, found {self.found} ({self.keyword})"
+        place = self.pointer or "the answer"
+        return f"{place}: expected {self.expected}, found {self.found} ({self.keyword})"
 
 
 class ServerError(Exception):

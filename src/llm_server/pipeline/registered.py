@@ -8,7 +8,7 @@ from llm_server.contract import Call, ChatCall, Context, Events, Handler, Schema
 
 
 class Registered:
-    """Fills in the schema of a call that names one by ``schema_id``; the version used is noted in the call."""
+    """Fills in the schema of a call that names one by ``schema_id``, and which version that is."""
 
     def __init__(self, handler: Handler, schemas: SchemaSource) -> None:
         self._handler = handler

@@ -1,0 +1,117 @@
+"""Conversions of a valid answer: named transformers with parameters, applied in order."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from llm_server.contract import ErrorKind, Problem, ServerError, TransformStep
+from llm_server.structured.coercing import towards
+from llm_server.structured.places import NotConvertibleError
+from llm_server.structured.references import References
+from llm_server.structured.schema import Schema, load
+from llm_server.structured.transformers import BUILT_IN, CoerceTypes, Transformer
+from llm_server.structured.validation import Validator
+
+Function = Callable[..., Any]
+"""A registered one: takes the value and the parameters as keywords, returns the new value."""
+
+MAX_STEPS = 32
+
+
+class Conversions:
+    """The transformers that a caller may name: those built in, and the functions that the operator registered.
+
+    Args:
+        registered: name to ``module:function``; imported at first use.
+    """
+
+    def __init__(self, registered: Mapping[str, str] | None = None) -> None:
+        self._registered = dict(registered or {})
+        self._functions: dict[str, Function] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in order."""
+        return tuple(sorted({*BUILT_IN, *self._registered}))
+
+    def plan(self, steps: Sequence[TransformStep], target: bytes = b"") -> Callable[[Any], Any]:
+        """Return the function that applies ``steps`` in order and holds the result to the schema ``target``.
+
+        It raises ``OUTPUT_INVALID`` with the problems when a step cannot be applied or the result is not valid.
+
+        Raises:
+            ServerError: ``INVALID_REQUEST`` for an unknown name, a parameter that is not right or a bad schema.
+        """
+        if len(steps) > MAX_STEPS:
+            message = f"At most {MAX_STEPS} transformers can be applied."
+            raise ServerError(ErrorKind.INVALID_REQUEST, message, param="transformers")
+        schema = load(target) if target else None
+        chosen = [(step.name, self._prepared(at, step, schema)) for at, step in enumerate(steps)]
+        validator = Validator.of(schema) if schema else None
+
+        def convert(value: Any) -> Any:
+            for name, transform in chosen:
+                value = _applied(name, transform, value)
+            found = validator.problems(value) if validator else ()
+            if found:
+                message = f"The converted answer does not follow the target schema: {found[0]}."
+                raise ServerError(ErrorKind.OUTPUT_INVALID, message).because(found)
+            return value
+
+        return convert
+
+    def _prepared(self, at: int, step: TransformStep, target: Schema | None) -> Callable[[Any], Any]:
+        built_in = BUILT_IN.get(step.name)
+        if built_in is None:
+            return self._bound(at, step)
+        try:
+            made: Transformer = msgspec.convert(dict(step.parameters), built_in, strict=True)
+        except msgspec.ValidationError as error:
+            where = f"transformers[{at}]"
+            raise ServerError(
+                ErrorKind.INVALID_REQUEST, f"{where} ({step.name}): {error}.", param=where
+            ) from error
+        if isinstance(made, CoerceTypes) and not made.types and target is not None:
+            references = References(target.value, "id" if target.draft == "4" else "$id")
+            return lambda value: towards(value, target.value, references)
+        return made
+
+    def _bound(self, at: int, step: TransformStep) -> Callable[[Any], Any]:
+        if step.name not in self._registered:
+            names = ", ".join(self.names)
+            message = f"Unknown transformer '{step.name[:64]}'. There are: {names}."
+            raise ServerError(ErrorKind.INVALID_REQUEST, message, param=f"transformers[{at}].name")
+        if step.name not in self._functions:
+            self._functions[step.name] = imported(self._registered[step.name])
+        function, parameters = self._functions[step.name], dict(step.parameters)
+        return lambda value: function(value, **parameters)
+
+
+def imported(path: str) -> Function:
+    """Return the function that ``module:function`` names.
+
+    Raises:
+        ServerError: ``INTERNAL``: the operator registered what is not there.
+    """
+    module, _, name = path.partition(":")
+    try:
+        function: Function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = "A registered transformer cannot be loaded; see the server's log."
+        raise ServerError(ErrorKind.INTERNAL, message, detail=f"{path}: {error}") from error
+    return function
+
+
+def _applied(name: str, transform: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return transform(value)
+    except NotConvertibleError as error:
+        problem = Problem(error.pointer, name, error.expected, error.found)
+        raise ServerError(ErrorKind.OUTPUT_INVALID, f"{name} cannot be applied: {problem}.").because(
+            [problem]
+        )
+    except Exception as error:
+        message = f"The transformer '{name}' failed; see the server's log."
+        raise ServerError(ErrorKind.INTERNAL, message, detail=repr(error)) from error
