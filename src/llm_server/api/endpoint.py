@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from llm_server.api.body import headers_of, read_body
 from llm_server.api.config import ApiConfig
 from llm_server.api.identity import request_id
+from llm_server.api.presence import left
 from llm_server.api.reply import Reply
 from llm_server.contract import Call, Context, ErrorKind, Handler, Observer, ServerError, Usage
 from llm_server.wire.codec import Codec
@@ -57,7 +58,7 @@ class Endpoint:
     async def _watched(self, call: Call, ctx: Context, receive: Receive, reply: Reply) -> None:
         """Answer while listening for the caller to leave, which cancels the answer and all behind it."""
         answering = asyncio.current_task()
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(left(receive))
         if answering is not None:
             leaving.add_done_callback(lambda task: task.cancelled() or answering.cancel())
         try:
@@ -89,8 +90,3 @@ class Endpoint:
         except Exception:  # noqa: BLE001 - the last line: whatever a bug raises, the caller gets a whole error
             _log.exception("request %s failed", ctx.request_id)
             await reply.error(ServerError(ErrorKind.INTERNAL, "Internal error; see the server's log."))
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llm_server.api.endpoint import Endpoint
 from llm_server.api.headers import retry
@@ -22,6 +22,10 @@ _KINDS = {
     405: ErrorKind.METHOD_NOT_ALLOWED,
     413: ErrorKind.TOO_LARGE,
 }
+
+
+MAX_CONTROL_BYTES = 2 * 1024 * 1024
+"""Largest body of a route that is not hot: FastAPI parses it in one go, while nobody else is served."""
 
 
 class Server(FastAPI):
@@ -57,7 +61,25 @@ class Server(FastAPI):
             if endpoint is not None:
                 await endpoint(scope, receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, _limited(receive), send)
+
+
+def _limited(receive: Receive) -> Receive:
+    """Return ``receive`` that refuses a body above :data:`MAX_CONTROL_BYTES`; others' events pass."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_CONTROL_BYTES:
+            # FastAPI lets only this kind of error out of its reading of bodies.
+            raise HTTPException(
+                413, f"The request body is larger than the limit of {MAX_CONTROL_BYTES} bytes."
+            )
+        return message
+
+    return limited
 
 
 def _answer(request: Request, error: ServerError) -> Response:

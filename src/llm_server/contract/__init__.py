@@ -33,7 +33,7 @@ from llm_server.contract.calls import (
     ToolChoice,
 )
 from llm_server.contract.context import Attempt, Context, StructuredNote
-from llm_server.contract.conversion import Conversion, TransformStep
+from llm_server.contract.conversion import Conversion, FormKind, TransformStep, Way
 from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
@@ -99,6 +99,7 @@ __all__ = [
     "Facts",
     "Finish",
     "FinishReason",
+    "FormKind",
     "Handler",
     "HttpRequest",
     "HttpResponse",
@@ -147,6 +148,7 @@ __all__ = [
     "ToolResult",
     "TransformStep",
     "Usage",
+    "Way",
     "fold",
     "missing",
     "unfold",

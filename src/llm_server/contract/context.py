@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from llm_server.contract.answers import Usage
 from llm_server.contract.errors import ErrorKind, Problem
+from llm_server.contract.schemas import SchemaVersion
 
 
 class Attempt(Struct, kw_only=True):
@@ -41,8 +42,8 @@ class StructuredNote(Struct, kw_only=True):
     outcome: Literal["pending", "valid", "repaired", "refused", "filtered", "truncated", "invalid"] = (
         "pending"
     )
-    """``repaired``: valid after its text was read leniently (a fence, a missing comma). A stream's is ``pending``
-    until its end. All but ``valid`` and ``repaired`` say that the answer does not have the form."""
+    """``repaired``: valid after its text was read leniently (a fence, a missing comma). A stream's is
+    ``pending`` until its end. All but ``valid`` and ``repaired`` say that the answer lacks the form."""
     dropped: tuple[str, ...] = ()
     """Keywords that the method could not enforce; they were checked afterwards."""
     problems: tuple[Problem, ...] = ()
@@ -71,6 +72,8 @@ class Context(Struct, kw_only=True):
     """Names of answer fields that are estimates."""
     wasted: Usage = Usage()
     """Tokens of answers that nobody was given, because they were not what had been asked for."""
+    schema: SchemaVersion | None = None
+    """The registered schema that was used; ``None`` where the call named none."""
     structured: StructuredNote | None = None
     """How the structured answer was made; ``None`` where none was asked for."""
 

@@ -1,7 +1,7 @@
 """Conversions of answers: what may be asked for, and the port of who does it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -28,3 +28,14 @@ class Conversion(Protocol):
         ``INVALID_REQUEST`` for steps that mean nothing.
         """
         ...
+
+
+class Way(Struct, frozen=True):
+    """One way to hold a model to a form, and what it promises."""
+
+    method: Literal["native", "tool", "prompt", "grammar"]
+    guarantee: Literal["exact", "relaxed", "validated"]
+
+
+FormKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+"""The kinds of :class:`~llm_server.contract.OutputFormat`."""

@@ -18,6 +18,7 @@ class Registered:
         """Answer ``call``; raises ``NOT_FOUND`` for a schema that is not registered, or no longer."""
         if isinstance(call, ChatCall) and call.output is not None and call.output.schema_id:
             found = await self._schemas.resolve(call.output.schema_id, call.output.schema_version)
+            ctx.schema = found
             output = msgspec.structs.replace(
                 call.output,
                 schema=found.schema,

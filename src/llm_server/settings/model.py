@@ -9,6 +9,7 @@ from llm_server.engine.config import EngineConfig
 from llm_server.pool.config import PoolConfig
 from llm_server.providers.config import ProviderConfig
 from llm_server.routing.config import RoutingConfig
+from llm_server.storage.config import StorageConfig
 from llm_server.telemetry.config import TelemetryConfig
 
 LOCAL = "local"
@@ -70,6 +71,9 @@ class Settings(BaseModel):
         default=EngineConfig(), description="The models that this server runs itself."
     )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to providers.")
+    storage: StorageConfig = Field(
+        default=StorageConfig(), description="The database: registered schemas are kept there."
+    )
     telemetry: TelemetryConfig = Field(default=TelemetryConfig(), description="Metrics and logs.")
 
     @property
@@ -83,7 +87,9 @@ class Settings(BaseModel):
         enabled = {name for name, provider in self.providers.items() if provider.enabled}
         return frozenset(enabled | ({LOCAL} if self.engine.enabled else set()))
 
-    @field_validator("server", "api", "providers", "models", "engine", "pool", "telemetry", mode="before")
+    @field_validator(
+        "server", "api", "providers", "models", "engine", "pool", "storage", "telemetry", mode="before"
+    )
     @classmethod
     def _empty(cls, value: Any) -> Any:
         """Take a section with nothing under it (all commented out) as an empty one."""

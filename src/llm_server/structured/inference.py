@@ -1,5 +1,6 @@
 """Propose a schema: from examples of the answers wanted, or from a description in plain words."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -27,14 +28,14 @@ DEPTH = 3
 """How many objects a described schema nests: any provider takes the outline, small models finish it."""
 
 _ASK = (
-    "List the fields of the JSON object that this description asks for. Use a short snake_case name for each "
-    "field, say in one sentence what it holds, and mark it required unless it may be missing. Use kind 'choice' "
-    "with its values where only a few texts are possible, 'list' where there are several values, and 'object' "
-    "for nested ones.\n\n"
+    "List the fields of the JSON object that this description asks for. Use a short snake_case name for "
+    "each field, say in one sentence what it holds, and mark it required unless it may be missing. Use kind "
+    "'choice' with its values where only a few texts are possible, 'list' where there are several values, "
+    "and 'object' for nested ones.\n\n"
 )
 
 
-def from_examples(examples: Sequence[Any], *, closed: bool = True) -> bytes:
+async def from_examples(examples: Sequence[Any], *, closed: bool = True) -> bytes:
     """Return a schema (canonical JSON) that every example follows.
 
     A property is required when every example has it. ``closed``: whether other properties are refused.
@@ -45,6 +46,10 @@ def from_examples(examples: Sequence[Any], *, closed: bool = True) -> bytes:
     if not 0 < len(examples) <= MAX_EXAMPLES:
         message = f"Give between 1 and {MAX_EXAMPLES} examples."
         raise ServerError(ErrorKind.INVALID_REQUEST, message, param="examples")
+    return await asyncio.to_thread(_inferred, examples, closed)
+
+
+def _inferred(examples: Sequence[Any], closed: bool) -> bytes:
     from genson import SchemaBuilder
 
     builder = SchemaBuilder(schema_uri=METASCHEMAS["2020-12"])

@@ -23,6 +23,7 @@ from llm_server.contract import (
 )
 from llm_server.structured.compatibility import narrowings
 from llm_server.structured.remembering import Recent
+from llm_server.structured.rendering import Language, render
 from llm_server.structured.schema import Schema, load
 from llm_server.structured.validation import Validator
 
@@ -116,10 +117,16 @@ class Registry:
         now = self._clock()
         if remembered is not None and now - REMEMBERED_S < remembered[0] <= now:
             return remembered[1]
-        about = await self.find(schema_id)
-        found = await self._version(about, version if version is not None else about.latest)
+        found = (await self.show(schema_id, version)).version
         self._recent.put(key, (now, found), len(bytes(found.schema)))
         return found
+
+    async def show(self, schema_id: str, version: int | None = None) -> SchemaEntry:
+        """Return what is kept now of a usable version, the latest by default; raises as :meth:`resolve`."""
+        about = await self.find(schema_id)
+        return SchemaEntry(
+            about, await self._version(about, version if version is not None else about.latest)
+        )
 
     async def page(self, after: str, limit: int) -> tuple[RegisteredSchema, ...]:
         """Return up to ``limit`` schemas in order of id, with ids above ``after``."""
@@ -137,8 +144,13 @@ class Registry:
 
     async def compare(self, schema_id: str, before: int, after: int) -> SchemaComparison:
         """Return what changes from version ``before`` to version ``after``."""
-        earlier, later = await self.resolve(schema_id, before), await self.resolve(schema_id, after)
-        return await asyncio.to_thread(_compared, load(bytes(earlier.schema)), load(bytes(later.schema)))
+        earlier, later = await self.show(schema_id, before), await self.show(schema_id, after)
+        return await asyncio.to_thread(_compared, _loaded(earlier.version), _loaded(later.version))
+
+    async def render(self, schema_id: str, version: int | None, language: Language) -> str:
+        """Return the source of types for a version in ``language``."""
+        shown = await self.show(schema_id, version)
+        return await asyncio.to_thread(render, _loaded(shown.version), language, shown.about.name)
 
     async def _version(self, about: RegisteredSchema, version: int | None) -> SchemaVersion:
         if version is None or version not in about.versions:
@@ -189,13 +201,17 @@ def _checked(draft: SchemaDraft) -> Schema:
 async def _owed(mode: Compatibility, latest: SchemaVersion, schema: Schema) -> None:
     if mode is Compatibility.NONE:
         return
-    comparison = await asyncio.to_thread(_compared, load(bytes(latest.schema)), schema)
+    comparison = await asyncio.to_thread(_compared, _loaded(latest), schema)
     if breaking := comparison.breaking(mode):
         message = (
             f"The schema is not {mode} compatible with version {latest.version}: {_listed(breaking)}. "
             "Set compatibility to 'none' to add it all the same."
         )
         raise ServerError(ErrorKind.CONFLICT, message, param="schema").because(breaking)
+
+
+def _loaded(version: SchemaVersion) -> Schema:
+    return load(bytes(version.schema))
 
 
 def _compared(before: Schema, after: Schema) -> SchemaComparison:

@@ -21,7 +21,7 @@ MAX_STEPS = 32
 
 
 class Conversions:
-    """The transformers that a caller may name: those built in, and the functions that the operator registered.
+    """The transformers that a caller may name: those built in, and those that the operator registered.
 
     Args:
         registered: name to ``module:function``; imported at first use.
@@ -39,10 +39,11 @@ class Conversions:
     def plan(self, steps: Sequence[TransformStep], target: bytes = b"") -> Callable[[Any], Any]:
         """Return the function that applies ``steps`` in order and holds the result to the schema ``target``.
 
-        It raises ``OUTPUT_INVALID`` with the problems when a step cannot be applied or the result is not valid.
+        It raises ``OUTPUT_INVALID`` with the problems when a step cannot be applied or the result is not
+        valid.
 
         Raises:
-            ServerError: ``INVALID_REQUEST`` for an unknown name, a parameter that is not right or a bad schema.
+            ServerError: ``INVALID_REQUEST`` for an unknown name, a wrong parameter or a bad schema.
         """
         if len(steps) > MAX_STEPS:
             message = f"At most {MAX_STEPS} transformers can be applied."
@@ -109,9 +110,8 @@ def _applied(name: str, transform: Callable[[Any], Any], value: Any) -> Any:
         return transform(value)
     except NotConvertibleError as error:
         problem = Problem(error.pointer, name, error.expected, error.found)
-        raise ServerError(ErrorKind.OUTPUT_INVALID, f"{name} cannot be applied: {problem}.").because(
-            [problem]
-        )
+        message = f"{name} cannot be applied: {problem}."
+        raise ServerError(ErrorKind.OUTPUT_INVALID, message).because([problem]) from error
     except Exception as error:
         message = f"The transformer '{name}' failed; see the server's log."
         raise ServerError(ErrorKind.INTERNAL, message, detail=repr(error)) from error

@@ -37,11 +37,22 @@ class Document:
         """Return what ``node`` says, its own ``$ref`` followed."""
         while is_schema(node) and "$ref" in node:
             target = self._references.target(node["$ref"], node)
-            beside = {key: each for key, each in node.items() if key != "$ref" and key not in SILENT}
-            if beside and self.schema.draft not in {"4", "6", "7"}:  # these ignore what stands beside
+            if beside := self._beside(node):
                 return {**beside, "allOf": [target, *beside.get("allOf", ())]}
             node = target
         return node
+
+    def alias(self, node: Any) -> Any:
+        """Return what ``node`` refers to if it does nothing else, else ``None``."""
+        if not is_schema(node) or "$ref" not in node or self._beside(node):
+            return None
+        return self._references.target(node["$ref"], node)
+
+    def _beside(self, node: Node) -> Node:
+        """Return what counts beside ``$ref``; until draft 7 nothing does."""
+        if self.schema.draft in {"4", "6", "7"}:
+            return {}
+        return {key: each for key, each in node.items() if key != "$ref" and key not in SILENT}
 
     def loosened(self, node: Node) -> Node:
         """Return ``node`` with its ``allOf`` merged in, as far as that can be said: it may take more."""
