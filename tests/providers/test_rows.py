@@ -140,7 +140,8 @@ def test_facts_are_the_configurations_over_the_catalogs_over_the_rows() -> None:
 
 
 def test_facts_can_all_be_configured() -> None:
-    assert set(FactsConfig.model_fields) == set(Facts.__struct_fields__) - {"owner", "created"}
+    ours = {"owner", "created", "grammar", "forced_tools", "schema_rules"}
+    assert set(FactsConfig.model_fields) == set(Facts.__struct_fields__) - ours
 
 
 def test_secrets_are_read_and_never_shown() -> None:

@@ -1,5 +1,6 @@
 """Hypothesis strategies: request bodies that are right, and bodies with one thing changed."""
 
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ SCHEMA = st.sampled_from(
     [{}, {"type": "object", "properties": {"a": {"type": "string"}}}, {"type": "object"}]
 )
 URL = st.sampled_from(["https://x.test/a.png", "http://x.test", "HTTPS://X", "data:image/png;base64,AAAA"])
+VERSION = st.one_of(st.integers(1, 9), st.just("latest"))
 NULL: st.SearchStrategy[None] = st.none()
 
 Body = dict[str, Any]
@@ -81,7 +83,28 @@ OPENAI_MESSAGES = st.one_of(
 )
 _FUNCTION = body({"name": NAME}, maybe(description=TEXT, parameters=SCHEMA, strict=st.booleans()))
 _NAMED = tagged("function", function=body({"name": NAME}))
-CHAT = body(
+_RESPONSE_FORMAT = st.one_of(
+    tagged("text"),
+    tagged("json_object"),
+    tagged(
+        "json_schema",
+        json_schema=body({"name": NAME}, maybe(description=TEXT, schema=SCHEMA, strict=st.booleans())),
+    ),
+    tagged("json_schema", json_schema=body({"schema_id": NAME}, maybe(schema_version=VERSION))),
+)
+_GUIDED: dict[str, st.SearchStrategy[Any]] = {
+    "json": SCHEMA,
+    "regex": st.just("a+"),
+    "choice": st.lists(TEXT, min_size=1, max_size=3),
+    "grammar": TEXT,
+}
+_FORMS = st.one_of(
+    st.just({}),
+    body({"response_format": st.one_of(NULL, _RESPONSE_FORMAT)}),
+    *(body({f"guided_{name}": value}) for name, value in _GUIDED.items()),
+    *(body({"structured_outputs": body({name: value})}) for name, value in _GUIDED.items()),
+)
+_CHAT = body(
     {"model": NAME, "messages": st.lists(OPENAI_MESSAGES, min_size=1, max_size=3)},
     SAMPLED
     | maybe(
@@ -104,16 +127,7 @@ CHAT = body(
             OPAQUE,
         ),
         parallel_tool_calls=st.booleans(),
-        response_format=st.one_of(
-            tagged("text"),
-            tagged("json_object"),
-            tagged(
-                "json_schema",
-                json_schema=body(
-                    {"name": NAME}, maybe(description=TEXT, schema=SCHEMA, strict=st.booleans())
-                ),
-            ),
-        ),
+        stream_structured=st.sampled_from(["partial", "validated"]),
         reasoning_effort=st.sampled_from(
             ["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
         ),
@@ -121,6 +135,7 @@ CHAT = body(
         function_call=NULL,
     ),
 )
+CHAT = st.tuples(_CHAT, _FORMS).map(lambda pair: {**pair[0], **pair[1]})
 _IDS = st.lists(st.integers(0, 200_000), min_size=1, max_size=3)
 INPUTS = st.one_of(TEXT, st.lists(TEXT, min_size=1, max_size=3), _IDS, st.lists(_IDS, min_size=1, max_size=2))
 COMPLETIONS = body(
@@ -153,7 +168,12 @@ _BLOCKS = (
     OPAQUE,
 )
 _PARALLEL = maybe(disable_parallel_tool_use=st.booleans())
-_FORMAT = tagged("json_schema", schema=SCHEMA)
+_FORMAT = st.one_of(
+    tagged("json_schema", schema=SCHEMA),
+    st.fixed_dictionaries(
+        {"type": st.just("json_schema"), "schema_id": NAME}, optional={"schema_version": VERSION}
+    ),
+)
 _COUNTED = {
     "model": NAME,
     "messages": st.lists(
@@ -235,7 +255,7 @@ _ANYTHING = st.sampled_from(
 @st.composite
 def mutated(draw: st.DrawFn, bodies: st.SearchStrategy[Body]) -> Body:
     """A body of ``bodies`` with one place changed: removed, replaced by anything, or a field more."""
-    made = draw(bodies)
+    made = deepcopy(draw(bodies))
     parent, key = draw(st.sampled_from(list(_places(made))))
     change = draw(st.sampled_from(["remove", "replace", "add"]))
     if change == "remove":

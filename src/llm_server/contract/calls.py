@@ -91,7 +91,7 @@ class Call(Struct, frozen=True, kw_only=True):
     stream: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     amended: frozenset[str] = frozenset()
-    """Fields of this call that ``raw`` no longer tells: a dialect that sends ``raw`` writes these over it."""
+    """Fields of this call that ``raw`` no longer tells: whoever sends ``raw`` writes these over it."""
 
     def altered(self, **changes: Any) -> Self:
         """Return this call with ``changes``; the caller's bytes no longer describe it and are dropped."""
@@ -120,7 +120,7 @@ class ChatCall(Call, frozen=True, kw_only=True):
     include_usage: bool = False
     """Whether a streamed answer should end with usage as an event of its own (OpenAI's stream option)."""
     stream_structured: Literal["partial", "validated"] | None = None
-    """How to stream an answer that must have a form: as it grows, or once it is valid; ``None`` by default."""
+    """How to stream an answer that must have a form: as it grows, or once it is valid; ``None``: either."""
 
     @property
     def forced_tool(self) -> Tool | None:

@@ -43,6 +43,11 @@ class FactsConfig(BaseModel):
     images: bool | None = None
     json_object: bool | None = None
     json_schema: bool | None = None
+    guided: bool | None = Field(
+        default=None,
+        description="Takes regular expressions, choices and grammars for the answer's form as "
+        "`structured_outputs` (vLLM since 0.12).",
+    )
     logprobs: bool | None = None
     choices: bool | None = Field(default=None, description="Can be asked for more than one choice (`n`).")
     reasoning: bool | None = None

@@ -1,6 +1,6 @@
 """The providers known here, one row each. Adding one is adding a row; nothing else names it."""
 
-from llm_server.contract import Facts
+from llm_server.contract import Facts, SchemaRules
 from llm_server.providers.dialects.openai.quirks import Quirks
 from llm_server.providers.row import Row
 
@@ -25,6 +25,58 @@ _MISTRAL_FIELDS = frozenset(
 )
 """The fields of its chat and embedding requests (mistralai 3.7, ``chatcompletionrequest.py``)."""
 
+_LISTED = frozenset(
+    {"type", "properties", "required", "items", "enum", "anyOf", "$ref", "$defs", "description"}
+)
+"""Keywords that every native schema mode takes, as far as it takes alternatives and references."""
+
+_OPENAI_SCHEMAS = SchemaRules(
+    enforced=True,
+    root_object=True,
+    all_required=True,
+    closed=True,
+    typed=True,
+    keywords=_LISTED
+    | {"additionalProperties", "const", "title", "pattern", "format", "minItems", "maxItems", "multipleOf"}
+    | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
+    formats=frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
+    max_depth=10,
+    max_properties=5000,
+)
+"""Strict mode: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas."""
+
+_ANTHROPIC_SCHEMAS = SchemaRules(
+    enforced=True,
+    root_object=True,
+    closed=True,
+    typed=True,
+    recursion=False,
+    keywords=_LISTED | {"additionalProperties", "const", "title", "format"},
+    formats=frozenset(
+        {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+    ),
+    max_optional=24,
+    max_unions=16,
+)
+"""https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations; formats
+as anthropic-python 2.12 (``lib/_parse/_transform.py``) leaves them. ``minItems`` is taken for 0 and 1."""
+
+_GEMINI_SCHEMAS = SchemaRules(
+    root_object=True,
+    recursion=False,
+    keywords=_LISTED | {"additionalProperties", "prefixItems", "minItems", "maxItems", "minimum", "maximum"},
+)
+"""``responseJsonSchema``: https://ai.google.dev/api/generate-content#FIELDS.response_json_schema. Other
+keywords are ignored without a word, so nothing is promised."""
+
+_COHERE_SCHEMAS = SchemaRules(
+    root_object=True,
+    some_required=True,
+    keywords=_LISTED - {"anyOf"} | {"const", "format"},
+    formats=frozenset({"date-time", "uuid", "date", "time"}),
+)
+"""https://docs.cohere.com/docs/structured-outputs#parameter-types-support."""
+
 ROWS: dict[str, Row] = {
     row.name: row
     for row in (
@@ -36,8 +88,11 @@ ROWS: dict[str, Row] = {
             url_env=("OPENAI_BASE_URL",),
             header_env={"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"},
             quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K, developer=True),
-            facts=Facts(embeddings=True, token_ids=True),
-            docs=("https://platform.openai.com/docs/api-reference/chat/create",),
+            facts=Facts(embeddings=True, token_ids=True, schema_rules=_OPENAI_SCHEMAS),
+            docs=(
+                "https://platform.openai.com/docs/api-reference/chat/create",
+                "https://platform.openai.com/docs/guides/structured-outputs#supported-schemas",
+            ),
         ),
         Row(
             name="azure",
@@ -58,7 +113,7 @@ ROWS: dict[str, Row] = {
                 refuses=_NO_TOP_K,
                 developer=True,
             ),
-            facts=Facts(embeddings=True, token_ids=True),
+            facts=Facts(embeddings=True, token_ids=True, schema_rules=_OPENAI_SCHEMAS),
             docs=(
                 "https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
                 "https://learn.microsoft.com/azure/ai-foundry/openai/reference",
@@ -92,7 +147,7 @@ ROWS: dict[str, Row] = {
                 tool_id=r"[A-Za-z0-9]{9}",
                 tool_id_length=9,
             ),
-            facts=Facts(embeddings=True),
+            facts=Facts(embeddings=True, schema_rules=SchemaRules(root_object=True)),
             docs=(
                 "https://docs.mistral.ai/api/endpoint/chat",
                 "https://github.com/avante-corp/avante.nvim/issues/2347",
@@ -164,8 +219,11 @@ ROWS: dict[str, Row] = {
             key_env=("VLLM_API_KEY",),
             url_env=("VLLM_BASE_URL",),
             needs=("url",),
-            facts=Facts(embeddings=True, completions=True, token_ids=True),
-            docs=("https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",),
+            facts=Facts(embeddings=True, completions=True, token_ids=True, guided=True),
+            docs=(
+                "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+                "https://docs.vllm.ai/en/latest/features/structured_outputs.html",
+            ),
         ),
         Row(
             name="lmstudio",
@@ -212,8 +270,17 @@ ROWS: dict[str, Row] = {
             key_header="x-api-key",
             key_prefix="",
             suffix="/v1",
-            facts=Facts(logprobs=False, choices=False, json_object=False, count_tokens=True),
-            docs=("https://platform.claude.com/docs/en/api/messages",),
+            facts=Facts(
+                logprobs=False,
+                choices=False,
+                json_object=False,
+                count_tokens=True,
+                schema_rules=_ANTHROPIC_SCHEMAS,
+            ),
+            docs=(
+                "https://platform.claude.com/docs/en/api/messages",
+                "https://platform.claude.com/docs/en/build-with-claude/structured-outputs",
+            ),
         ),
         Row(
             name="gemini",
@@ -223,8 +290,11 @@ ROWS: dict[str, Row] = {
             key_env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             key_header="x-goog-api-key",
             key_prefix="",
-            facts=Facts(embeddings=True, count_tokens=True),
-            docs=("https://ai.google.dev/api/generate-content",),
+            facts=Facts(embeddings=True, count_tokens=True, schema_rules=_GEMINI_SCHEMAS),
+            docs=(
+                "https://ai.google.dev/api/generate-content",
+                "https://ai.google.dev/gemini-api/docs/structured-output",
+            ),
         ),
         Row(
             name="cohere",
@@ -233,8 +303,11 @@ ROWS: dict[str, Row] = {
             base_url="https://api.cohere.com",
             key_env=("COHERE_API_KEY", "CO_API_KEY"),
             url_env=("CO_API_URL",),
-            facts=Facts(embeddings=True, choices=False, logprobs=False),
-            docs=("https://docs.cohere.com/reference/chat",),
+            facts=Facts(embeddings=True, choices=False, logprobs=False, schema_rules=_COHERE_SCHEMAS),
+            docs=(
+                "https://docs.cohere.com/reference/chat",
+                "https://docs.cohere.com/docs/structured-outputs",
+            ),
         ),
     )
 }

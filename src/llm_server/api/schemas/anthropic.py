@@ -4,7 +4,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from llm_server.api.schemas.shared import AnswerModel, ImageUrl, OtherPart, RequestModel, by_type
+from llm_server.api.schemas.shared import (
+    AnswerModel,
+    ImageUrl,
+    OtherPart,
+    RequestModel,
+    SchemaVersion,
+    StreamStructured,
+    by_type,
+)
 from llm_server.wire.anthropic import types as wire
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -164,7 +172,15 @@ class JsonFormat(RequestModel):
     """JSON that follows a schema."""
 
     type: Literal["json_schema"]
-    schema_: dict[str, Any] = Field(alias="schema", description="JSON Schema.")
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema", description="JSON Schema.")
+    schema_id: Name | None = Field(default=None, description="A registered schema, instead of `schema`.")
+    schema_version: SchemaVersion = Field(default=None, description="Its version; by default the latest.")
+
+    @model_validator(mode="after")
+    def _one_schema(self) -> Self:
+        if (self.schema_ is None) == (self.schema_id is None):
+            raise ValueError("give either 'schema' or 'schema_id'")
+        return self
 
 
 class OutputConfig(RequestModel):
@@ -229,6 +245,7 @@ class MessageRequest(CountTokensRequest):
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0, le=wire.MAX_COUNT)
     metadata: Metadata | None = None
+    stream_structured: StreamStructured
 
 
 class AnsweredText(AnswerModel):

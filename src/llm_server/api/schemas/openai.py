@@ -4,7 +4,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from llm_server.api.schemas.shared import AnswerModel, ImageUrl, OtherPart, RequestModel, by_type
+from llm_server.api.schemas.shared import (
+    AnswerModel,
+    ImageUrl,
+    OtherPart,
+    RequestModel,
+    SchemaVersion,
+    StreamStructured,
+    by_type,
+)
 from llm_server.wire.openai import types as wire
 from llm_server.wire.openai.prompts import MAX_INPUTS
 
@@ -18,6 +26,10 @@ Inputs = (
     | TokenIds
     | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS)]
 )
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=wire.MAX_PATTERN)]
+Alternatives = Annotated[list[str], Field(min_length=1, max_length=wire.MAX_ALTERNATIVES)]
 
 
 class TextPart(RequestModel):
@@ -192,10 +204,29 @@ class JsonObjectFormat(RequestModel):
 class JsonSchema(RequestModel):
     """A schema that the answer must follow."""
 
-    name: Name
+    name: Name | None = Field(default=None, description="Required with a schema of the caller's own.")
     description: str | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema", description="JSON Schema.")
     strict: bool | None = None
+    schema_id: Name | None = Field(default=None, description="A registered schema, instead of `schema`.")
+    schema_version: SchemaVersion = Field(default=None, description="Its version; by default the latest.")
+
+    @model_validator(mode="after")
+    def _one_schema(self) -> Self:
+        if self.name is None and self.schema_id is None:
+            raise ValueError("give 'name'")
+        if self.schema_ is not None and self.schema_id is not None:
+            raise ValueError("give either 'schema' or 'schema_id'")
+        return self
+
+
+class StructuredOutputs(RequestModel):
+    """The answer's form in vLLM's words since 0.12: one of them."""
+
+    json_: dict[str, Any] | None = Field(default=None, alias="json", description="JSON Schema.")
+    regex: Pattern | None = None
+    choice: Alternatives | None = None
+    grammar: str | None = Field(default=None, description="Lark or EBNF.")
 
 
 class JsonSchemaFormat(RequestModel):
@@ -278,9 +309,25 @@ class ChatCompletionRequest(Sampled):
     response_format: (
         Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None
     ) = None
+    guided_json: dict[str, Any] | None = Field(default=None, description="JSON Schema, in vLLM's words.")
+    guided_regex: Pattern | None = Field(default=None, description="The whole answer matches this.")
+    guided_choice: Alternatives | None = Field(default=None, description="The answer is one of these.")
+    guided_grammar: str | None = Field(default=None, description="Lark or EBNF; for models held to grammars.")
+    structured_outputs: StructuredOutputs | None = None
+    stream_structured: StreamStructured
     reasoning_effort: wire.Effort | None = Field(default=None, description="How much to think.")
     functions: None = Field(default=None, description="No longer supported: use `tools`.")
     function_call: None = Field(default=None, description="No longer supported: use `tool_choice`.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        guided = (self.guided_json, self.guided_regex, self.guided_choice, self.guided_grammar)
+        more = self.structured_outputs or StructuredOutputs()
+        asked = (*guided, more.json_, more.regex, more.choice, more.grammar)
+        plain = self.response_format is None or self.response_format.type == "text"
+        if sum(form is not None for form in asked) + (not plain) > 1:
+            raise ValueError("the answer can have one form only")
+        return self
 
     @model_validator(mode="after")
     def _alternatives_need_logprobs(self) -> Self:

@@ -1,7 +1,7 @@
 """What the models of both dialects have in common."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -38,6 +38,18 @@ def by_type(*known: str) -> Callable[[Any], str | None]:
         return found if found in known else OTHER
 
     return tag
+
+
+SchemaVersion = Annotated[int, Field(ge=1, le=2**31 - 1)] | Literal["latest"] | None
+"""A version of a registered schema."""
+StreamStructured = Annotated[
+    Literal["partial", "validated"] | None,
+    Field(
+        default=None,
+        description="How to stream an answer that must have a form: as it grows, or once it is valid. The "
+        "header `x-llm-server-stream-structured` says the same.",
+    ),
+]
 
 
 def _image_url(url: str) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from llm_server.contract import (
     ChatCall,
     CountCall,
@@ -22,6 +24,7 @@ from llm_server.contract import (
     ToolResult,
 )
 from llm_server.wire.anthropic import types as wire
+from llm_server.wire.forms import registered, stream_structured
 from llm_server.wire.images import image_from_url
 from llm_server.wire.reading import Reader, invalid, object_or_empty
 from llm_server.wire.shapes import Unmodelled
@@ -45,7 +48,12 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
     )
     user = request.metadata.user_id or "" if request.metadata else ""
     return ChatCall(
-        raw=body, stream=request.stream or False, sampling=sampling, user=user, **_shared(request, headers)
+        raw=body,
+        stream=request.stream or False,
+        sampling=sampling,
+        user=user,
+        stream_structured=stream_structured(request.stream_structured, headers),
+        **_shared(request, headers),
     )
 
 
@@ -185,6 +193,9 @@ def _output(request: wire.CountRequest) -> OutputFormat | None:
     form = form or request.output_format
     if form is None:
         return None
+    if form.schema_id is not None:
+        named = registered(form.schema_id, form.schema_version, form.schema, f"{path}.schema")
+        return msgspec.structs.replace(named, strict=True)
     schema = object_or_empty(form.schema)
     if not schema:
         raise invalid(f"{path}.schema", "expected a JSON Schema object.")

@@ -58,6 +58,7 @@ else:
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Version = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 
@@ -207,10 +208,15 @@ class ThinkingDisabled(Request, frozen=True, tag="disabled"):
 
 
 class JsonFormat(Request, frozen=True):
-    """JSON that follows a schema; ``type`` is a field because a tag that is alone may be left out."""
+    """JSON that follows a schema, given here or registered with this server.
+
+    ``type`` is a field because a tag that is alone may be left out.
+    """
 
     type: Literal["json_schema"]
-    schema: Raw
+    schema: Raw = Raw(b"")
+    schema_id: Name | None = None
+    schema_version: Version | Literal["latest"] | None = None
 
 
 class OutputConfig(Request, frozen=True):
@@ -249,3 +255,4 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     top_p: Share | None = None
     top_k: Annotated[int, Meta(ge=0, le=MAX_COUNT)] | None = None
     metadata: Metadata | None = None
+    stream_structured: Literal["partial", "validated"] | None = None

@@ -8,7 +8,6 @@ from llm_server.contract import (
     Image,
     Message,
     Opaque,
-    OutputFormat,
     Part,
     Reasoning,
     Refusal,
@@ -21,8 +20,10 @@ from llm_server.contract import (
     ToolChoice,
     ToolResult,
 )
+from llm_server.wire.forms import stream_structured
 from llm_server.wire.images import image_from_url
 from llm_server.wire.openai import types as wire
+from llm_server.wire.openai.forms import output_format
 from llm_server.wire.reading import Reader, invalid, object_or_empty
 from llm_server.wire.shapes import Unmodelled
 
@@ -33,7 +34,6 @@ READER = Reader(wire.ChatRequest, {"functions": _LEGACY_FUNCTIONS, "function_cal
 
 def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
     """Return the call that ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
-    del headers  # none of OpenAI's own changes the meaning
     request = READER.read(body)
     choice, allowed = _tool_choice(request.tool_choice)
     tools = tuple([_tool(tool, at) for at, tool in enumerate(request.tools or ())])
@@ -51,7 +51,8 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
         tool_choice=choice,
         parallel_tools=request.parallel_tool_calls,
         sampling=_sampling(request),
-        output=_output(request.response_format),
+        output=output_format(request),
+        stream_structured=stream_structured(request.stream_structured, headers),
         reasoning=_reasoning(request.reasoning_effort),
         user=request.user or "",
         include_usage=wants_usage(request.stream_options),
@@ -194,27 +195,6 @@ def _tool_choice(choice: object) -> tuple[ToolChoice | None, frozenset[str] | No
         case Unmodelled():
             return ToolChoice("tool", choice.kind), None
     return None, None
-
-
-def _output(
-    form: wire.TextFormat | wire.JsonObjectFormat | wire.JsonSchemaFormat | None,
-) -> OutputFormat | None:
-    match form:
-        case wire.JsonObjectFormat():
-            return OutputFormat(kind="json_object")
-        case wire.JsonSchemaFormat():
-            wanted = form.json_schema
-            schema = object_or_empty(wanted.schema)
-            if schema is None:
-                raise invalid("response_format.json_schema.schema", "expected a JSON Schema object.")
-            return OutputFormat(
-                kind="json_schema",
-                schema=schema,
-                name=wanted.name,
-                description=wanted.description or "",
-                strict=wanted.strict,
-            )
-    return None
 
 
 def _reasoning(effort: str | None) -> Reasoning | None:

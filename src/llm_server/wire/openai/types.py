@@ -3,7 +3,8 @@
 Sources: openai-python 3.54 (``openai/types/chat/*_param.py``, ``completion_create_params.py``,
 ``embedding_create_params.py``) and https://developers.openai.com/api/reference. Not OpenAI's, but sent by
 clients of compatible servers: ``reasoning_content`` and ``reasoning`` (DeepSeek, vLLM, Groq), ``top_k``
-(vLLM, Ollama).
+(vLLM, Ollama), ``guided_*`` and ``structured_outputs`` (vLLM before and since 0.12). Ours: ``schema_id``,
+``schema_version``, ``stream_structured``.
 """
 
 from typing import Annotated, Literal
@@ -22,6 +23,10 @@ MAX_STOP = 4
 """Documented by OpenAI."""
 MAX_BIASES = 1024
 """Ours."""
+MAX_PATTERN = 512
+"""Characters of a regular expression; ours."""
+MAX_ALTERNATIVES = 2000
+"""Answers to choose from; ours."""
 MAX_COUNT = 2**31 - 1
 """Bound on token counts and similar."""
 MAX_SEED = 2**63 - 1
@@ -37,6 +42,9 @@ Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 Seed = Annotated[int, Meta(ge=-MAX_SEED - 1, le=MAX_SEED)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOP)]
 Biases = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_BIASES)]
+Version = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Pattern = Annotated[str, Meta(min_length=1, max_length=MAX_PATTERN)]
+Alternatives = Annotated[list[str], Meta(min_length=1, max_length=MAX_ALTERNATIVES)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
 """OpenAI's words, and Groq's ``default``."""
 
@@ -192,18 +200,29 @@ class JsonObjectFormat(Request, frozen=True, tag="json_object"):
 
 
 class JsonSchema(Request, frozen=True):
-    """A schema that the answer must follow."""
+    """A schema that the answer must follow: given here with a ``name``, or registered with this server."""
 
-    name: Name
+    name: Name | None = None
     description: str | None = None
     schema: Raw = Raw(b"")
     strict: bool | None = None
+    schema_id: Name | None = None
+    schema_version: Version | Literal["latest"] | None = None
 
 
 class JsonSchemaFormat(Request, frozen=True, tag="json_schema"):
     """JSON that follows a schema."""
 
     json_schema: JsonSchema
+
+
+class StructuredOutputs(Request, frozen=True):
+    """The answer's form in vLLM's words since 0.12; one of them."""
+
+    json: Raw = Raw(b"")
+    regex: Pattern | None = None
+    choice: Alternatives | None = None
+    grammar: str | None = None
 
 
 class StreamOptions(Request, frozen=True):
@@ -238,6 +257,12 @@ class ChatRequest(Request, frozen=True):
     ) = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    guided_json: Raw = Raw(b"")
+    guided_regex: Pattern | None = None
+    guided_choice: Alternatives | None = None
+    guided_grammar: str | None = None
+    structured_outputs: StructuredOutputs | None = None
+    stream_structured: Literal["partial", "validated"] | None = None
     reasoning_effort: Effort | None = None
     user: str | None = None
     functions: None = None

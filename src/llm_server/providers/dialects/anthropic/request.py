@@ -6,6 +6,7 @@ Source: https://platform.claude.com/docs/en/api/messages, /messages-count-tokens
 import re
 from typing import Any
 
+import msgspec
 from msgspec import Raw, json
 
 from llm_server.contract import (
@@ -46,6 +47,15 @@ _BUDGET_MODELS = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?:$
 """Models before Claude 4.6 think by budget, later ones adaptively
 (https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking)."""
 
+_OF = {
+    "messages": ("messages", "system"),
+    "output": ("output_config", "output_format"),
+    "tools": ("tools", "tool_choice", "thinking"),
+    "tool_choice": ("tools", "tool_choice", "thinking"),
+    "parallel_tools": ("tools", "tool_choice", "thinking"),
+}
+"""The wire's fields of each of the call's fields that a stage may amend; forced tools exclude thinking."""
+
 _SAMPLING = ("temperature", "top_p", "top_k")
 _UNSAID = ("seed", "frequency_penalty", "presence_penalty", "logit_bias")
 _READ_FIELDS = json.Decoder(dict[str, Raw])
@@ -66,6 +76,9 @@ def encode(call: Call, facts: Facts) -> HttpRequest:
     counting = isinstance(call, CountCall)
     if call.raw and call.dialect == "anthropic":
         fields: Fields = dict(_READ_FIELDS.decode(call.raw))
+        fields.pop("stream_structured", None)
+        if call.amended:
+            _amend(fields, call, facts, dropped)
     else:
         fields = _conversation(call, dropped) if counting else _message(call, facts, dropped)
     fields["model"] = call.model
@@ -76,6 +89,18 @@ def encode(call: Call, facts: Facts) -> HttpRequest:
         body=json.encode(fields),
         dropped=tuple(dict.fromkeys(dropped)),
     )
+
+
+def _amend(fields: Fields, call: ChatCall, facts: Facts, dropped: list[str]) -> None:
+    """Write over the caller's ``fields`` what a stage changed; the rest is not translated, nor lost."""
+    said = call if "messages" in call.amended else msgspec.structs.replace(call, messages=())
+    translated = _message(said, facts, [])
+    for name in {theirs for changed in call.amended for theirs in _OF.get(changed, ())}:
+        before = fields.pop(name, None)
+        if name in translated:
+            fields[name] = translated[name]
+        elif name == "thinking" and before is not None:
+            dropped.append("reasoning")
 
 
 def models_request() -> HttpRequest:
@@ -110,7 +135,7 @@ def _refuse_unsayable(call: ChatCall) -> None:
     asked = {
         "more than one choice (n)": call.sampling.n > 1,
         "log probabilities": call.sampling.logprobs is not None,
-        "a JSON response format without a schema": call.output is not None and not bytes(call.output.schema),
+        "a response format without a JSON Schema": call.output is not None and not bytes(call.output.schema),
     }
     for words in (words for words, wanted in asked.items() if wanted):
         raise ServerError(ErrorKind.UNSUPPORTED, f"This provider does not support {words}.")

@@ -172,6 +172,10 @@ def _sampling(sampling: Sampling, facts: Facts, dropped: list[str]) -> dict[str,
 
 
 def _output(output: OutputFormat, dropped: list[str]) -> dict[str, Any]:
+    if output.kind not in {"json_object", "json_schema"}:
+        raise ServerError(
+            ErrorKind.UNSUPPORTED, f"This provider takes no {output.kind} for the answer's form."
+        )
     if output.description:
         dropped.append("response_format.description")
     schema = {"json_schema": output.schema} if output.kind == "json_schema" and output.schema else {}

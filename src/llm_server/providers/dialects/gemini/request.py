@@ -194,6 +194,10 @@ def _logprobs(alternatives: int | None) -> dict[str, Any]:
 
 
 def _output(output: OutputFormat, dropped: list[str]) -> dict[str, Any]:
+    if output.kind not in {"json_object", "json_schema"}:
+        raise ServerError(
+            ErrorKind.UNSUPPORTED, f"This provider takes no {output.kind} for the answer's form."
+        )
     if output.description:
         dropped.append("response_format.description")
     config: dict[str, Any] = {"responseMimeType": "application/json"}

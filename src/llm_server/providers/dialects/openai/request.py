@@ -34,6 +34,20 @@ Fields = dict[str, Any]
 LOW_BUDGET_TOKENS, MEDIUM_BUDGET_TOKENS = 4096, 16384
 """Thinking budgets below these become effort ``low`` and ``medium``; larger ones ``high``."""
 
+OURS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs")
+"""Words for the form of the answer that are written anew, as each server knows them: the old ones are
+ignored without a word by newer servers, and all of them by most (https://docs.vllm.ai, structured
+outputs)."""
+_OF = {
+    "messages": ("messages",),
+    "output": ("response_format", "structured_outputs"),
+    "tools": ("tools", "tool_choice", "parallel_tool_calls"),
+    "tool_choice": ("tools", "tool_choice", "parallel_tool_calls"),
+    "parallel_tools": ("tools", "tool_choice", "parallel_tool_calls"),
+    "sampling": ("n",),
+}
+"""The wire's fields of each of the call's fields that a stage may amend."""
+
 _NULLS = {b"null", b"false"}
 _READ_FIELDS = json.Decoder(dict[str, Raw])
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
@@ -74,24 +88,51 @@ def _asked(
         case CountCall():
             raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot count tokens.")
         case ChatCall():
-            fields = _own(call, quirks, dropped) or _chat(call, facts, quirks, dropped)
+            fields = _own(call, facts, quirks, dropped) or _chat(call, facts, quirks, dropped)
             return "chat/completions", quirks.chat_renames, fields
         case TextCall():
-            return "completions", {}, _own(call, quirks, dropped) or _text(call)
+            return "completions", {}, _own(call, facts, quirks, dropped) or _text(call)
         case EmbedCall():
-            return "embeddings", quirks.embed_renames, _embeddings(call, quirks, dropped)
+            return "embeddings", quirks.embed_renames, _embeddings(call, facts, quirks, dropped)
         case _:
             raise ServerError(ErrorKind.UNSUPPORTED, "This provider cannot answer this kind of request.")
 
 
-def _own(call: Call, quirks: Quirks, dropped: list[str]) -> Fields:
+def _own(call: Call, facts: Facts, quirks: Quirks, dropped: list[str]) -> Fields:
     """Return the caller's own fields, none when it speaks another dialect or its call was altered."""
     if not call.raw or call.dialect != "openai":
         return {}
     fields: Fields = dict(_READ_FIELDS.decode(call.raw))
     if isinstance(call, ChatCall):
-        fields["messages"] = patched_messages(fields["messages"], quirks, dropped)
+        if "messages" not in call.amended:
+            fields["messages"] = patched_messages(fields["messages"], quirks, dropped)
+        _amend(fields, call, facts, quirks, dropped)
     return fields
+
+
+def _amend(fields: Fields, call: ChatCall, facts: Facts, quirks: Quirks, dropped: list[str]) -> None:
+    """Write over the caller's ``fields`` what a stage changed, and what every server calls differently."""
+    fields.pop("stream_structured", None)
+    worded = [name for name in OURS if fields.pop(name, None) is not None]
+    amended = call.amended | ({"output"} if worded or _is_named(call.output) else set())
+    if not amended:
+        return
+    for name in amended:
+        for theirs in _OF.get(name, ()):
+            fields.pop(theirs, None)
+    if "messages" in amended:
+        fields["messages"] = translated_messages(call.messages, quirks, dropped)
+    if "output" in amended and call.output:
+        fields |= _format(call.output, facts)
+    if amended & {"tools", "tool_choice", "parallel_tools"}:
+        fields |= _tools(call, dropped)
+    if "sampling" in amended and call.sampling.n > 1:
+        fields["n"] = call.sampling.n
+
+
+def _is_named(output: OutputFormat | None) -> bool:
+    """Whether the caller named a registered schema, which only this server knows."""
+    return output is not None and bool(output.schema_id)
 
 
 def _ask_for_usage(fields: Fields, quirks: Quirks) -> None:
@@ -129,7 +170,7 @@ def _chat(call: ChatCall, facts: Facts, quirks: Quirks, dropped: list[str]) -> F
     if call.user:
         fields["user"] = call.user
     if call.output:
-        fields["response_format"] = _format(call.output)
+        fields |= _format(call.output, facts)
     if effort := _effort(call.reasoning):
         if facts.reasoning:
             fields["reasoning_effort"] = effort
@@ -181,9 +222,12 @@ def _choice(choice: ToolChoice) -> str | Fields:
     return choice.mode
 
 
-def _format(output: OutputFormat) -> Fields:
+def _format(output: OutputFormat, facts: Facts) -> Fields:
+    """Return the fields that ask for ``output``; ``UNSUPPORTED`` where this server has no word for it."""
     if output.kind == "json_object":
-        return {"type": "json_object"}
+        return {"response_format": {"type": "json_object"}}
+    if output.kind != "json_schema":
+        return {"structured_outputs": _guided(output, facts)}
     schema: Fields = {"name": output.name or "answer"}
     if output.description:
         schema["description"] = output.description
@@ -191,7 +235,16 @@ def _format(output: OutputFormat) -> Fields:
         schema["schema"] = output.schema
     if output.strict is not None:
         schema["strict"] = output.strict
-    return {"type": "json_schema", "json_schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _guided(output: OutputFormat, facts: Facts) -> Fields:
+    if not facts.guided:
+        raise ServerError(
+            ErrorKind.UNSUPPORTED, f"This provider takes no {output.kind} for the answer's form."
+        )
+    said = {"regex": output.pattern, "choice": output.choices, "grammar": output.grammar}
+    return {output.kind: said[output.kind]}
 
 
 def _effort(reasoning: Reasoning | None) -> str:
@@ -218,8 +271,8 @@ def _text(call: TextCall) -> Fields:
     return fields | {name: value for name, value in optional.items() if value}
 
 
-def _embeddings(call: EmbedCall, quirks: Quirks, dropped: list[str]) -> Fields:
-    fields = _own(call, quirks, dropped)
+def _embeddings(call: EmbedCall, facts: Facts, quirks: Quirks, dropped: list[str]) -> Fields:
+    fields = _own(call, facts, quirks, dropped)
     if not fields:
         fields = {"input": call.inputs}
         if call.dimensions is not None:
