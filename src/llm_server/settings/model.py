@@ -10,6 +10,7 @@ from llm_server.pool.config import PoolConfig
 from llm_server.providers.config import ProviderConfig
 from llm_server.routing.config import RoutingConfig
 from llm_server.storage.config import StorageConfig
+from llm_server.structured.config import StructuredConfig
 from llm_server.telemetry.config import TelemetryConfig
 
 LOCAL = "local"
@@ -71,6 +72,9 @@ class Settings(BaseModel):
         default=EngineConfig(), description="The models that this server runs itself."
     )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to providers.")
+    structured: StructuredConfig = Field(
+        default=StructuredConfig(), description="How answers are brought into the form that is demanded."
+    )
     storage: StorageConfig = Field(
         default=StorageConfig(), description="The database: registered schemas are kept there."
     )
@@ -88,7 +92,16 @@ class Settings(BaseModel):
         return frozenset(enabled | ({LOCAL} if self.engine.enabled else set()))
 
     @field_validator(
-        "server", "api", "providers", "models", "engine", "pool", "storage", "telemetry", mode="before"
+        "server",
+        "api",
+        "providers",
+        "models",
+        "engine",
+        "pool",
+        "structured",
+        "storage",
+        "telemetry",
+        mode="before",
     )
     @classmethod
     def _empty(cls, value: Any) -> Any:

@@ -1,0 +1,112 @@
+"""What an answer must be, whatever way it was asked for."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from llm_server.contract import ChatCall, ErrorKind, OutputFormat, ServerError, Tool
+from llm_server.structured.schema import Schema, load
+from llm_server.structured.validation import Validator
+
+MAX_CHOICES = 2_000
+"""Choices of one demand; the same bound as of grammars."""
+
+_ANY_OBJECT = b'{"type":"object"}'
+
+
+class Demand(Struct, frozen=True, eq=False):
+    """One demand on an answer.
+
+    ``schema`` is what the answer is judged by, as the caller wrote it; ``None`` for a grammar, which only an
+    engine can judge. ``bare``: the answer is a text that is not written as JSON. ``tool``: the answer is the
+    arguments of a call of it.
+    """
+
+    output: OutputFormat
+    schema: Schema | None
+    validator: Validator | None
+    bare: bool = False
+    tool: Tool | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that the caller gave it, for rules."""
+        return self.tool.name if self.tool else self.output.schema_id or self.output.name
+
+
+def key_of(call: ChatCall, tool: Tool | None) -> Hashable:
+    """Return what tells the demand of ``call`` from others, cheaply."""
+    if tool is not None:
+        return "tool", tool.name, tool.description, bytes(tool.parameters)
+    output = call.output
+    assert output is not None
+    names = (output.kind, output.name, output.description, output.schema_id, output.strict)
+    return *names, bytes(output.schema), output.pattern, output.choices, output.grammar
+
+
+def demand_of(call: ChatCall, tool: Tool | None, *, formats: bool) -> Demand:
+    """Return the demand of ``call``, which has an output format, or that of its forced ``tool``.
+
+    Raises:
+        ServerError: ``INVALID_REQUEST`` for a schema or a pattern that is none, or too large.
+    """
+    if tool is not None:
+        schema = load(bytes(tool.parameters) or _ANY_OBJECT)
+        output = OutputFormat(
+            kind="json_schema", schema=Raw(schema.canonical), name=tool.name, description=tool.description
+        )
+        return Demand(output, schema, Validator.of(schema, formats), tool=tool)
+    assert call.output is not None
+    source = _source(call.output)
+    if source is None:
+        return Demand(call.output, None, None, bare=True)
+    loaded = load(source)
+    bare = call.output.kind in {"regex", "choice"}
+    return Demand(call.output, loaded, Validator.of(loaded, formats), bare=bare)
+
+
+def _source(output: OutputFormat) -> bytes | dict[str, Any] | None:
+    match output.kind:
+        case "grammar":
+            return None
+        case "regex":
+            return {"type": "string", "pattern": f"^(?:{output.pattern})$"}
+        case "choice":
+            if not 0 < len(output.choices) <= MAX_CHOICES:
+                message = f"Give between 1 and {MAX_CHOICES} choices."
+                raise ServerError(ErrorKind.INVALID_REQUEST, message, param="guided_choice")
+            return {"type": "string", "enum": list(dict.fromkeys(output.choices))}
+        case "json_object":
+            return _ANY_OBJECT
+        case "json_schema":
+            return bytes(output.schema) or _ANY_OBJECT
+
+
+def shown(demand: Demand) -> str:
+    """Return the demand in words for a model."""
+    match demand.output.kind:
+        case "choice":
+            return "Answer with exactly one of these, and nothing else:\n" + "\n".join(demand.output.choices)
+        case "regex":
+            return (
+                "Answer with nothing but a text that matches this regular expression from beginning to end:\n"
+                + demand.output.pattern
+            )
+        case "json_object":
+            return "Answer with one JSON object and nothing else: no explanation, no code fence."
+    assert demand.schema is not None
+    schema = msgspec.json.encode(demand.schema.value).decode()
+    purpose = _purpose(demand)
+    return (
+        f"{purpose}Answer with one JSON value and nothing else: no explanation, no code fence. It must be "
+        f"valid by this JSON Schema:\n{schema}"
+    )
+
+
+def _purpose(demand: Demand) -> str:
+    if demand.tool is None:
+        return ""
+    about = f": {demand.tool.description}" if demand.tool.description else ""
+    return f"Your answer is the arguments of a call of the function '{demand.tool.name}'{about}.\n"

@@ -1,0 +1,54 @@
+"""A JSON text that may be said already, while the one it comes from still grows."""
+
+import re
+from typing import Any
+
+from llm_server.structured import parsing
+from llm_server.structured.methods.port import Method
+from llm_server.structured.restoring import Undecided
+
+_NUMBER = re.compile(r"-?[0-9][0-9.eE+-]*$")
+_FENCE = re.compile(r"\A\s*```[A-Za-z0-9_-]*[ \t]*\n")
+EVERY = 64
+"""Of a text of n characters, the next look comes after n / 64 more: looking costs as much as the text is
+long."""
+
+
+class Growing:
+    """What of an answer is certain. What was said is never taken back, so what may still change waits."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._source = ""
+        self._looked = 0
+        self.said = ""
+
+    def grow(self, text: str) -> str:
+        """Add ``text`` to what the model said; return what may be said further."""
+        self._source += text
+        if not self._method.json or len(self._source) - self._looked < self._looked // EVERY:
+            return ""
+        self._looked = len(self._source)
+        try:
+            value = parsing.partial(_FENCE.sub("", self._source))
+            certain = _certain(self._method.unwrap_partial(value))
+        except (ValueError, Undecided):
+            return ""
+        if not certain.startswith(self.said):
+            return ""
+        more, self.said = certain[len(self.said) :], certain
+        return more
+
+    def rest(self, whole: str) -> str | None:
+        """Return what is left to say of the ``whole`` answer; ``None`` if it begins in another way."""
+        if not whole.startswith(self.said):
+            whole = parsing.written(parsing.strict(whole))
+        return whole[len(self.said) :] if whole.startswith(self.said) else None
+
+
+def _certain(value: Any) -> str:
+    """Return the JSON text of ``value`` up to where it may grow: its last text, number, object or list."""
+    text = parsing.written(value).rstrip("}]")
+    if text.endswith('"'):
+        return text[:-1]
+    return _NUMBER.sub("", text)

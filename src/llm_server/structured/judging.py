@@ -1,0 +1,167 @@
+"""Is this the answer? What was said is read, unwrapped and checked, or named as what it is."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from llm_server.contract import Choice, FinishReason, Problem, Refusal, Text, Thinking, Tool, ToolCall
+from llm_server.structured import parsing
+from llm_server.structured.demand import Demand
+from llm_server.structured.methods.port import Method
+from llm_server.structured.problems import shortened
+from llm_server.structured.rules import Rules
+
+Outcome = Literal["pending", "valid", "repaired", "refused", "filtered", "truncated", "invalid"]
+
+_ENDS: dict[FinishReason, Outcome] = {
+    FinishReason.REFUSAL: "refused",
+    FinishReason.CONTENT_FILTER: "filtered",
+    FinishReason.PAUSE: "pending",
+}
+"""Ends that are no answers, and are the caller's to see as what they are."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What a choice is.
+
+    ``choice`` is as the caller gets it: the very same object where nothing was changed. ``problems`` and
+    ``raw_text`` say why it is ``invalid``, or ``truncated`` by the limit of tokens. ``pending`` is not an
+    answer yet: a call of another tool, a pause.
+    """
+
+    outcome: Outcome
+    choice: Choice
+    problems: tuple[Problem, ...] = ()
+    raw_text: str = ""
+
+    @property
+    def valid(self) -> bool:
+        """Whether the answer has the form."""
+        return self.outcome in {"valid", "repaired"}
+
+
+class Judge:
+    """Judges answers to one demand that were asked for by one method."""
+
+    def __init__(self, demand: Demand, method: Method, rules: Rules) -> None:
+        self._demand = demand
+        self._method = method
+        self._rules = rules.of(demand.name)
+
+    def verdict(self, choice: Choice, *, lenient: bool = True) -> Verdict:
+        """Return what ``choice`` is; ``lenient``: whether slips are forgiven models held to nothing."""
+        outcome = self._no_answer(choice)
+        if outcome is not None:
+            return Verdict(outcome=outcome, choice=choice)
+        cut = choice.finish is FinishReason.LENGTH
+        lenient = lenient and not self._method.constrained and not cut
+        words = self._method.said(choice)
+        raw_text = "\n".join(words)
+        if not words:
+            nothing = Problem("", "answer", "an answer", "nothing")
+            return Verdict(outcome="truncated" if cut else "invalid", choice=choice, problems=(nothing,))
+        answers = [self._answer(said, lenient=lenient) for said in words]
+        problems = tuple(problem for answer in answers for problem in answer.problems)
+        if problems:
+            outcome = "truncated" if cut else "invalid"
+            seen = self._shaped(choice, list(words)) if cut else choice
+            return Verdict(outcome=outcome, choice=seen, problems=problems, raw_text=raw_text)
+        return Verdict(
+            outcome="repaired" if any(answer.repaired for answer in answers) else "valid",
+            choice=self._shaped(choice, [answer.text for answer in answers]),
+            raw_text=raw_text,
+        )
+
+    def problems(self, value: Any) -> tuple[Problem, ...]:
+        """Return everything that is wrong with a parsed answer."""
+        validator = self._demand.validator
+        found = validator.problems(value) if validator is not None else ()
+        return found or self._rules.problems(value)
+
+    def words(self, choice: Choice) -> str:
+        """Return the answer in a choice that was judged valid, in the caller's form."""
+        calls = [part.arguments for part in choice.parts if isinstance(part, ToolCall)]
+        return calls[0] if self._demand.tool is not None and calls else choice.text
+
+    def _no_answer(self, choice: Choice) -> Outcome | None:
+        if any(isinstance(part, Refusal) for part in choice.parts):
+            return "refused"
+        if choice.finish in _ENDS:
+            return _ENDS[choice.finish]
+        others = not self._method.calls and any(isinstance(part, ToolCall) for part in choice.parts)
+        return "pending" if others else None
+
+    def _answer(self, said: str, *, lenient: bool) -> "_Answer":
+        read = self._read_json if self._method.json else self._read_bare
+        return read(said, lenient=lenient)
+
+    def _read_json(self, said: str, *, lenient: bool) -> "_Answer":
+        repaired = False
+        try:
+            value = parsing.strict(said)
+        except ValueError as error:
+            try:
+                if not lenient:
+                    raise
+                value, repaired = parsing.lenient(said), True
+            except ValueError:
+                return _Answer("", problems=(_no_json(said, error),))
+        found = self._method.unwrap(value)
+        problems = self.problems(found)
+        if problems or (self._method.direct and not repaired):
+            return _Answer(said, problems=problems)
+        return _Answer(found if self._demand.bare else parsing.written(found), repaired=repaired)
+
+    def _read_bare(self, said: str, *, lenient: bool) -> "_Answer":
+        problems = self.problems(said)
+        if not problems or not lenient:
+            return _Answer(said, problems=problems)
+        inside = parsing.bare(said)
+        return _Answer(inside, problems=self.problems(inside), repaired=inside != said.strip())
+
+    def _shaped(self, choice: Choice, texts: list[str]) -> Choice:
+        """Return ``choice`` with ``texts`` as its answers, in the form that the caller expects."""
+        tool = self._demand.tool
+        if _as_told(choice, tool) == texts:
+            return choice
+        thoughts = tuple(part for part in choice.parts if isinstance(part, Thinking))
+        if tool is None:
+            parts: tuple[Any, ...] = (*thoughts, Text("".join(texts[:1])))
+            before, after = FinishReason.TOOL_CALLS, FinishReason.STOP
+        else:
+            ids = [part.id for part in choice.parts if isinstance(part, ToolCall)]
+            named = zip(ids or [new_call_id()], texts, strict=False)
+            parts = (*thoughts, *(ToolCall(identity, tool.name, text) for identity, text in named))
+            before, after = FinishReason.STOP, FinishReason.TOOL_CALLS
+        finish = after if choice.finish is before else choice.finish
+        return msgspec.structs.replace(choice, parts=parts, finish=finish, logprobs=Raw(b""))
+
+
+def _as_told(choice: Choice, tool: Tool | None) -> list[str]:
+    """Return what the caller would read as the answers if it got ``choice`` as it is."""
+    calls = [part for part in choice.parts if isinstance(part, ToolCall)]
+    if tool is None:
+        return [] if calls else [part.text for part in choice.parts if isinstance(part, Text)]
+    return [call.arguments for call in calls] if all(call.name == tool.name for call in calls) else []
+
+
+class _Answer(Struct, frozen=True):
+    """One text that was said: as the caller gets it, or what is wrong with it."""
+
+    text: str
+    problems: tuple[Problem, ...] = ()
+    repaired: bool = False
+
+
+def _no_json(said: str, error: ValueError) -> Problem:
+    return Problem(
+        "", "json", f"one JSON value ({shortened(str(error))})", shortened(msgspec.json.encode(said).decode())
+    )
+
+
+def new_call_id() -> str:
+    """Return an identifier for a tool call that was made here."""
+    import uuid
+
+    return f"call_{uuid.uuid4().hex[:24]}"

@@ -1,0 +1,86 @@
+"""From the text that a model wrote to a value: strictly, or as leniently as is possible without inventing."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jiter
+import msgspec
+
+_FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n?(?P<inside>.*?)```", re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_QUOTES = ('"', "'", "`")
+MAX_REPAIRED = 256 * 1024
+"""Characters up to which a broken text is repaired: repairing is slow Python."""
+
+
+def strict(text: str) -> Any:
+    """Return the JSON value that ``text`` is; white space around it is allowed.
+
+    Raises:
+        ValueError: it is none (RFC 8259), says a key twice, which readers read differently, or has a NaN.
+    """
+    return jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=True)
+
+
+def partial(text: str) -> Any:
+    """Return the value of the beginning of a JSON text, as far as it goes; raises ``ValueError``."""
+    return jiter.from_json(text.encode(), allow_inf_nan=False, partial_mode="trailing-strings")
+
+
+def written(value: Any) -> str:
+    """Return ``value`` as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def lenient(text: str) -> Any:
+    """Return the JSON value in ``text``: inside a fence, amid prose, or with the slips that models make.
+
+    Nothing is invented: a text that ends in the middle of a value is not completed.
+
+    Raises:
+        ValueError: there is no such value.
+    """
+    for candidate in _candidates(text):
+        try:
+            return strict(candidate)
+        except ValueError:
+            continue
+    return _repaired(text)
+
+
+def bare(text: str) -> str:
+    """Return a short answer without the quotes, fences and white space that models put around it."""
+    found = _FENCE.search(text)
+    inside = (found["inside"] if found else text).strip()
+    quoted = len(inside) > 1 and inside[0] == inside[-1] and inside[0] in _QUOTES
+    return inside[1:-1] if quoted else inside
+
+
+def _candidates(text: str) -> Iterator[str]:
+    yield from (found["inside"] for found in _FENCE.finditer(text))
+    starts = [at for mark in "{[" if (at := text.find(mark)) >= 0]
+    for start in sorted(starts):
+        end = text.rfind("}" if text[start] == "{" else "]")
+        if end > start:
+            yield text[start : end + 1]
+
+
+def _repaired(text: str) -> Any:
+    body = next((found["inside"] for found in _FENCE.finditer(text)), text)
+    starts = [at for mark in "{[" if (at := body.find(mark)) >= 0]
+    if not starts or len(text) > MAX_REPAIRED or _is_cut_off(body[min(starts) :]):
+        raise ValueError("no JSON value")
+    import json_repair
+
+    value = json_repair.loads(body[min(starts) :])
+    if not isinstance(value, dict | list):
+        raise ValueError("no JSON value")
+    return value
+
+
+def _is_cut_off(text: str) -> bool:
+    """Whether ``text`` opens more than it closes: then what is missing is not for us to say."""
+    outside = _STRING.sub("", text)
+    opened, closed = sum(map(outside.count, "{[")), sum(map(outside.count, "}]"))
+    return opened > closed or outside.count('"') % 2 == 1

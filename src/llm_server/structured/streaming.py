@@ -1,0 +1,162 @@
+"""A structured answer that is passed on while it comes, and judged when it is whole."""
+
+from collections.abc import Iterator
+
+from llm_server.contract import (
+    Chunk,
+    Event,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolDelta,
+    fold,
+)
+from llm_server.structured.demand import Demand
+from llm_server.structured.growing import Growing
+from llm_server.structured.judging import Judge, Verdict, new_call_id
+from llm_server.structured.methods.port import Method
+from llm_server.structured.problems import Problem
+
+_Content = TextDelta | ToolDelta | ReasoningDelta | RefusalDelta
+
+
+class Broken(Exception):  # noqa: N818 - it carries a verdict; the error is made of it
+    """The stream ended in an answer without the form; what of it was passed on cannot be taken back."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__("the streamed answer is not valid")
+        self.verdict = verdict
+
+
+class Passing:
+    """Passes one stream on. A choice is judged before its end is told: nothing invalid ever ends well.
+
+    Where the caller gets what the model says as it is said, chunks go on untouched, frames included.
+    Otherwise the answer is said again as far as it is certain.
+    """
+
+    def __init__(self, demand: Demand, method: Method, judge: Judge) -> None:
+        self._straight = (
+            method.direct and method.calls == (demand.tool is not None) and method.name != "prompt"
+        )
+        self._demand = demand
+        self._method = method
+        self._judge = judge
+        self._lines: dict[int, _Line] = {}
+        self.verdicts: list[Verdict] = []
+
+    def feed(self, chunk: Chunk) -> Iterator[Chunk]:
+        """Yield what the caller is told at ``chunk``.
+
+        Raises:
+            Broken: a choice is complete and not valid.
+        """
+        told: list[Event] = []
+        for event in chunk.events:
+            if isinstance(event, Finish):
+                told += self._line(event.index).finish(event)
+            elif isinstance(event, _Content):
+                told += self._line(event.index).add(event)
+            else:
+                told.append(event)
+        if self._straight:
+            yield chunk
+        elif told:
+            yield Chunk(tuple(told))
+
+    def _line(self, index: int) -> "_Line":
+        if index not in self._lines:
+            line = _Line if self._straight else _Retold
+            self._lines[index] = line(self._demand, self._method, self._judge, self.verdicts)
+        return self._lines[index]
+
+
+class _Line:
+    """One choice that is passed on as it is."""
+
+    lenient = False
+
+    def __init__(self, demand: Demand, method: Method, judge: Judge, verdicts: list[Verdict]) -> None:
+        self._demand = demand
+        self._method = method
+        self._judge = judge
+        self._verdicts = verdicts
+        self._events: list[Event] = []
+
+    def add(self, event: _Content) -> list[Event]:
+        """Note content; return what is told instead."""
+        self._events.append(event)
+        return []
+
+    def finish(self, event: Finish) -> list[Event]:
+        """Judge the whole choice; return what is told instead of its end."""
+        choice = fold([Chunk((*self._events, event))]).choices[0]
+        verdict = self._judge.verdict(choice, lenient=self.lenient)
+        if verdict.valid and not self.lenient and verdict.choice is not choice:
+            verdict = _misplaced(verdict)
+        if verdict.outcome == "invalid":
+            raise Broken(verdict)
+        self._verdicts.append(verdict)
+        return self._ended(event, verdict)
+
+    def _ended(self, event: Finish, verdict: Verdict) -> list[Event]:
+        del verdict
+        return [event]
+
+
+class _Retold(_Line):
+    """One choice that is told in another form than the model's."""
+
+    lenient = True
+
+    def __init__(self, demand: Demand, method: Method, judge: Judge, verdicts: list[Verdict]) -> None:
+        super().__init__(demand, method, judge, verdicts)
+        self._growing = Growing(method)
+        self._id = ""
+        self._part = 0
+        self._source: int | None = None
+
+    def add(self, event: _Content) -> list[Event]:
+        super().add(event)
+        if isinstance(event, TextDelta):
+            return [] if self._method.calls else self._grown(event.text, event)
+        if isinstance(event, ToolDelta) and self._method.calls:
+            first = self._source in {None, event.part}
+            return self._grown(event.arguments, event) if first else []
+        return [event]
+
+    def _grown(self, text: str, event: TextDelta | ToolDelta) -> list[Event]:
+        self._source = self._part = event.part
+        return self._said(self._growing.grow(text), event.index)
+
+    def _said(self, text: str, index: int) -> list[Event]:
+        if not text:
+            return []
+        tool = self._demand.tool
+        if tool is None:
+            return [TextDelta(text, self._part, index)]
+        if self._id:
+            return [ToolDelta(self._part, arguments=text, index=index)]
+        self._id = new_call_id()
+        return [ToolDelta(self._part, self._id, tool.name, text, index)]
+
+    def _ended(self, event: Finish, verdict: Verdict) -> list[Event]:
+        choice = verdict.choice
+        end = Finish(choice.finish, event.index, event.stop_sequence)
+        if not verdict.valid:
+            unsaid = "" if self._growing.said or verdict.outcome == "truncated" else choice.text
+            return [*([TextDelta(unsaid, self._part, event.index)] if unsaid else []), end]
+        answers = self._judge.words(choice)
+        rest = self._growing.rest(answers)
+        if rest is None:
+            raise Broken(_misplaced(verdict))
+        return [*self._said(rest, event.index), end]
+
+
+def _misplaced(verdict: Verdict) -> Verdict:
+    """Return the verdict on an answer that is valid but was not said where, or as, it could be passed on."""
+    problem = Problem(
+        "", "stream", "an answer in the form in which it is streamed", "one that had to be rewritten"
+    )
+    return Verdict(outcome="invalid", choice=verdict.choice, problems=(problem,), raw_text=verdict.raw_text)

@@ -1,0 +1,176 @@
+"""One method tried on one call: ask, judge, ask again."""
+
+from contextlib import aclosing
+
+import msgspec
+from msgspec import Struct
+
+from llm_server.contract import (
+    ChatCall,
+    Choice,
+    Chunk,
+    Completion,
+    Context,
+    ErrorKind,
+    Events,
+    Provider,
+    ServerError,
+    StructuredNote,
+    Usage,
+    fold,
+    unfold,
+)
+from llm_server.contract.errors import Block
+from llm_server.structured.config import StructuredConfig
+from llm_server.structured.demand import Demand
+from llm_server.structured.judging import Judge, Verdict
+from llm_server.structured.methods import Method
+from llm_server.structured.repair import Allowance, repairing
+from llm_server.structured.rules import Rules
+from llm_server.structured.streaming import Broken, Passing
+
+
+class Terms(Struct, frozen=True, eq=False):
+    """What is demanded, how it is asked for, and what else holds."""
+
+    demand: Demand
+    method: Method
+    rules: Rules
+    config: StructuredConfig
+
+
+class Trial:
+    """Asks one model in one way until its answer is valid, or no more attempts are allowed."""
+
+    def __init__(self, ask: Provider, terms: Terms, call: ChatCall, ctx: Context) -> None:
+        self._ask = ask
+        self._terms = terms
+        self._call = call
+        self._prepared = terms.method.prepare(call)
+        self._ctx = ctx
+        self._judge = Judge(terms.demand, terms.method, terms.rules)
+        self._allowance = Allowance(terms.config, ctx)
+        self._note = StructuredNote(
+            method=terms.method.name, guarantee=terms.method.guarantee, dropped=terms.method.dropped
+        )
+        self.answered = False
+        """Whether the model gave an answer, good or bad: its provider took the request."""
+
+    async def answers(self) -> Events:
+        """Yield the answer, valid or one that says itself that it is none; raises ``ServerError``."""
+        self._ctx.structured = self._note
+        if self._call.stream and self._passes_on():
+            async with aclosing(self._passed()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        try:
+            completion = await self._settled()
+        except BaseException:
+            self._ctx.wasted += self._allowance.spent
+            raise
+        if not self._call.stream:
+            yield completion
+            return
+        for chunk in unfold(completion):
+            yield chunk
+
+    def _passes_on(self) -> bool:
+        """Whether a stream goes on while it comes: as the caller says, else if the model cannot go wrong."""
+        wanted = self._call.stream_structured
+        if wanted is None:
+            wanted = "partial" if self._terms.method.constrained else self._terms.config.stream
+        return wanted == "partial"
+
+    async def _passed(self) -> Events:
+        passing = Passing(self._terms.demand, self._terms.method, self._judge)
+        async with aclosing(self._ask(self._prepared, self._ctx)) as answers:
+            async for answer in answers:
+                self.answered = True
+                if not isinstance(answer, Chunk):
+                    raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="not a chunk")
+                try:
+                    for chunk in passing.feed(answer):
+                        yield chunk
+                except Broken as broken:
+                    raise self._failed(broken.verdict) from None
+        self._ended(passing.verdicts)
+
+    async def _settled(self) -> Completion:
+        completion, attempts = await self._first()
+        verdicts = [await self._valid(choice, attempts) for choice in completion.choices]
+        self._ended(verdicts)
+        pairs = list(zip(verdicts, completion.choices, strict=True))
+        if self._allowance.attempts == 1 and all(verdict.choice is choice for verdict, choice in pairs):
+            return completion
+        choices = tuple(_numbered(verdict.choice, choice.index) for verdict, choice in pairs)
+        usage = self._allowance.spent
+        return msgspec.structs.replace(completion, choices=choices, usage=usage, raw=b"")
+
+    async def _first(self) -> tuple[Completion, int]:
+        """Ask until there is an answer: some providers judge their models' answers themselves, and fail."""
+        attempts = 1
+        while True:
+            try:
+                return await self._asked(self._prepared), attempts
+            except ServerError as error:
+                if error.kind is not ErrorKind.UPSTREAM_INVALID or not self._allowance.allows(attempts):
+                    raise
+            attempts += 1
+
+    async def _valid(self, choice: Choice, attempts: int) -> Verdict:
+        verdict = self._judge.verdict(choice)
+        while verdict.outcome == "invalid":
+            self._note.problems, self._note.raw_text = verdict.problems, verdict.raw_text
+            if not self._allowance.allows(attempts):
+                raise self._failed(verdict)
+            attempts += 1
+            verdict = await self._repaired(verdict)
+        return verdict
+
+    async def _repaired(self, verdict: Verdict) -> Verdict:
+        """Return the verdict on a new answer, or ``verdict`` again where there was none."""
+        try:
+            completion = await self._asked(repairing(self._prepared, self._terms.method, verdict))
+        except ServerError as error:
+            if error.kind is ErrorKind.UPSTREAM_INVALID:
+                return verdict
+            if error.kind.block is Block.CALLER:  # of the turns that we added, not of the caller's
+                raise self._failed(verdict) from None
+            raise
+        return self._judge.verdict(completion.choices[0])
+
+    async def _asked(self, call: ChatCall) -> Completion:
+        began_s, usage = self._allowance.begun(), Usage()
+        self._note.attempts = self._allowance.attempts
+        try:
+            async with aclosing(self._ask(call, self._ctx)) as answers:
+                got = [answer async for answer in answers]
+            whole = got[0] if got and isinstance(got[0], Completion) else None
+            completion = whole or fold(answer for answer in got if isinstance(answer, Chunk))
+            usage = completion.usage
+            self.answered = True
+        finally:
+            self._allowance.ended(began_s, usage)
+        return completion
+
+    def _ended(self, verdicts: list[Verdict]) -> None:
+        odd = [verdict for verdict in verdicts if not verdict.valid]
+        repaired = [verdict for verdict in verdicts if verdict.outcome == "repaired"]
+        for telling in (odd or repaired or verdicts)[:1]:
+            self._note.outcome, self._note.raw_text = telling.outcome, telling.raw_text
+        for telling in odd[:1]:
+            self._note.problems = telling.problems
+
+    def _failed(self, verdict: Verdict) -> ServerError:
+        self._note.outcome = "invalid"
+        self._note.problems, self._note.raw_text = verdict.problems, verdict.raw_text
+        times = self._note.attempts
+        after = f"after {times} attempts" if times > 1 else "at the only attempt"
+        message = f"The model's answer is not what was demanded, {after}: {verdict.problems[0]}."
+        error = ServerError(ErrorKind.OUTPUT_INVALID, message)
+        return error.because(verdict.problems, verdict.raw_text).at(self._ask.name)
+
+
+def _numbered(choice: Choice, index: int) -> Choice:
+    return choice if choice.index == index else msgspec.structs.replace(choice, index=index)
