@@ -17,8 +17,9 @@ long."""
 class Growing:
     """What of an answer is certain. What was said is never taken back, so what may still change waits."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, *, bare: bool) -> None:
         self._method = method
+        self._waits = bare or not method.json  # an answer of a few words: it is said when it is judged
         self._source = ""
         self._looked = 0
         self.said = ""
@@ -26,7 +27,7 @@ class Growing:
     def grow(self, text: str) -> str:
         """Add ``text`` to what the model said; return what may be said further."""
         self._source += text
-        if not self._method.json or len(self._source) - self._looked < self._looked // EVERY:
+        if self._waits or len(self._source) - self._looked < self._looked // EVERY:
             return ""
         self._looked = len(self._source)
         try:

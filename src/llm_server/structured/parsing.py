@@ -58,7 +58,10 @@ def bare(text: str) -> str:
 
 
 def _candidates(text: str) -> Iterator[str]:
-    yield from (found["inside"] for found in _FENCE.finditer(text))
+    """Yield where the value may be: in the only fence, from the first bracket to the last of its kind."""
+    fences = [found["inside"] for found in _FENCE.finditer(text)]
+    if len(fences) == 1:
+        yield fences[0]
     starts = [at for mark in "{[" if (at := text.find(mark)) >= 0]
     for start in sorted(starts):
         end = text.rfind("}" if text[start] == "{" else "]")
@@ -67,9 +70,10 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _repaired(text: str) -> Any:
-    body = next((found["inside"] for found in _FENCE.finditer(text)), text)
+    fences = [found["inside"] for found in _FENCE.finditer(text)]
+    body = fences[0] if len(fences) == 1 else text
     starts = [at for mark in "{[" if (at := body.find(mark)) >= 0]
-    if not starts or len(text) > MAX_REPAIRED or _is_cut_off(body[min(starts) :]):
+    if not starts or len(text) > MAX_REPAIRED or not _is_one_value(body[min(starts) :]):
         raise ValueError("no JSON value")
     import json_repair
 
@@ -79,8 +83,13 @@ def _repaired(text: str) -> Any:
     return value
 
 
-def _is_cut_off(text: str) -> bool:
-    """Whether ``text`` opens more than it closes: then what is missing is not for us to say."""
+def _is_one_value(text: str) -> bool:
+    """Whether ``text`` closes all that it opens, once: what is missing, or which of several, is not for us."""
     outside = _STRING.sub("", text)
-    opened, closed = sum(map(outside.count, "{[")), sum(map(outside.count, "}]"))
-    return opened > closed or outside.count('"') % 2 == 1
+    if outside.count('"') % 2:
+        return False
+    depth = values = 0
+    for mark in outside:
+        depth += (mark in "{[") - (mark in "}]")
+        values += depth == 0 and mark in "}]"
+    return depth == 0 and values == 1

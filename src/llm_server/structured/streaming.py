@@ -112,7 +112,7 @@ class _Retold(_Line):
 
     def __init__(self, demand: Demand, method: Method, judge: Judge, verdicts: list[Verdict]) -> None:
         super().__init__(demand, method, judge, verdicts)
-        self._growing = Growing(method)
+        self._growing = Growing(method, bare=demand.bare)
         self._id = ""
         self._part = 0
         self._source: int | None = None

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
+import msgspec
+
 from llm_server.contract import ErrorKind, Facts, SchemaRules, ServerError
 from llm_server.structured.demand import Demand
 from llm_server.structured.grammar import Compiled
@@ -64,7 +66,10 @@ def _by_schema(demand: Demand, facts: Facts, *, tools: bool) -> Iterator[Method]
     if demand.output.kind == "json_object":
         return
     if facts.json_schema:
+        rules = facts.schema_rules
+        if demand.bare:  # a text is nobody's JSON: inside an object it is everybody's
+            rules = msgspec.structs.replace(rules, root_object=True)
         with suppress(Inexpressible):  # the next method takes any schema
-            yield NativeSchema(demand, rewrite(demand.schema, facts.schema_rules), facts.schema_rules)
+            yield NativeSchema(demand, rewrite(demand.schema, rules), rules)
     if facts.tools and not tools:
         yield AnswerTool(demand, rewrite(demand.schema, _TOOL_RULES))
