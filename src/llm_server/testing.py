@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from llm_server.contract import (
     Answer,
     Call,
@@ -17,6 +19,8 @@ from llm_server.contract import (
     Events,
     Facts,
     ModelInfo,
+    RegisteredSchema,
+    SchemaVersion,
     ServerError,
     State,
     Text,
@@ -137,6 +141,61 @@ class FakeObserver:
         self.usages.append(usage)
         self.told.append(("finished", ctx.request_id, error.kind.value if error else None))
         self.ended.set()
+
+
+class FakeSchemas:
+    """Keeps registered schemas in memory; see ``SchemaStore``."""
+
+    def __init__(self) -> None:
+        self._about: dict[str, RegisteredSchema] = {}
+        self._versions: dict[tuple[str, int], SchemaVersion] = {}
+
+    async def opened(self) -> "FakeSchemas":
+        """Return itself: what a registry is given to open."""
+        return self
+
+    async def find(self, schema_id: str) -> RegisteredSchema | None:
+        """Return what is registered under ``schema_id``."""
+        about = self._about.get(schema_id)
+        return None if about is None else self._numbered(about)
+
+    async def version(self, schema_id: str, version: int) -> SchemaVersion | None:
+        """Return a version, also a deleted one."""
+        return self._versions.get((schema_id, version))
+
+    async def page(self, after: str, limit: int) -> tuple[RegisteredSchema, ...]:
+        """Return schemas that have a usable version, in order of id, above ``after``."""
+        numbered = (self._numbered(about) for id_, about in sorted(self._about.items()) if id_ > after)
+        return tuple([about for about in numbered if about.versions][:limit])
+
+    async def add(self, about: RegisteredSchema, version: SchemaVersion) -> bool:
+        """Add a version, unless its number is taken."""
+        key = version.schema_id, version.version
+        if key in self._versions:
+            return False
+        self._about[about.id], self._versions[key] = about, version
+        return True
+
+    async def describe(self, about: RegisteredSchema, version: SchemaVersion) -> None:
+        """Replace what is said of a schema, and the examples of one of its versions."""
+        self._about[about.id] = about
+        self._versions[version.schema_id, version.version] = version
+
+    async def remove(self, schema_id: str, version: int | None, at: int) -> int:
+        """Mark a version, or all, as deleted."""
+        gone = {
+            key: msgspec.structs.replace(each, deleted=at)
+            for key, each in self._versions.items()
+            if key[0] == schema_id and version in {None, key[1]} and each.deleted is None
+        }
+        self._versions |= gone
+        return len(gone)
+
+    def _numbered(self, about: RegisteredSchema) -> RegisteredSchema:
+        mine = sorted(key[1] for key in self._versions if key[0] == about.id)
+        usable = tuple(each for each in mine if self._versions[about.id, each].deleted is None)
+        deleted = tuple(each for each in mine if each not in usable)
+        return msgspec.structs.replace(about, versions=usable, deleted=deleted)
 
 
 async def outcome(answers: Events) -> tuple[list[Answer], ServerError | None]:

@@ -13,6 +13,7 @@ COMMANDS = {
     "serve": "Start the server.",
     "check": "Validate the configuration and print it with the origin of every value.",
     "models": "List the models on offer; `models install NAME` fetches an embedded one.",
+    "schemas": "Register, list, show and remove schemas of structured answers.",
     "chat": "Talk to a running server.",
     "version": "Print the version.",
 }

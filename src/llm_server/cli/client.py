@@ -13,9 +13,18 @@ Message = dict[str, str]
 
 TIMEOUT_S = 300.0
 """How long the server may be silent, keep-alives included."""
+_GOOD = frozenset({http.client.OK, http.client.CREATED})
 _STARTING = 503
 _POLL_S = 0.1
 _KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+
+
+class RefusedError(CommandError):
+    """The server answered with an error of this HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Client:
@@ -38,12 +47,12 @@ class Client:
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return the models that the server offers, in OpenAI's shape."""
-        models: Sequence[Mapping[str, Any]] = self._get("/v1/models")["data"]
+        models: Sequence[Mapping[str, Any]] = self.call("GET", "/v1/models")["data"]
         return models
 
     def parts(self) -> Mapping[str, Mapping[str, str]]:
         """Return the server's providers and engines by name, each with its ``state`` and ``message``."""
-        return {part["name"]: part for part in self._get("/health/ready")["parts"]}
+        return {part["name"]: part for part in self.call("GET", "/health/ready")["parts"]}
 
     def started(self) -> Mapping[str, Mapping[str, str]]:
         """Wait until no part of the server is starting, and return them all."""
@@ -63,9 +72,14 @@ class Client:
         finally:
             self._connection.close()
 
-    def _get(self, path: str) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the JSON that the server answers; raises :class:`RefusedError` for an error."""
+        return _json(self.text(method, path, body))
+
+    def text(self, method: str, path: str, body: Any = None) -> str:
+        """Return what the server answers, as text; raises :class:`RefusedError` for an error."""
         try:
-            return _json(self._answered("GET", path).read())
+            return self._answered(method, path, body).read().decode()
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(f"The answer of {self._url} broke off: {_reason(error)}.") from error
         finally:
@@ -81,11 +95,10 @@ class Client:
             raise CommandError(
                 f"{self._url} does not answer: {why}. Is `llm-server serve` running?"
             ) from error
-        if answer.status == http.client.OK or (answer.status == _STARTING and method == "GET"):
+        if answer.status in _GOOD or (answer.status == _STARTING and method == "GET"):
             return answer
-        raise CommandError(
-            _message(answer.read()) or f"{self._url} answered {answer.status} {answer.reason}."
-        )
+        told = _message(answer.read()) or f"{self._url} answered {answer.status} {answer.reason}."
+        raise RefusedError(told, answer.status)
 
 
 def _texts(lines: Iterable[bytes]) -> Iterator[str]:

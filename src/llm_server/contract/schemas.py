@@ -26,9 +26,9 @@ class SchemaVersion(Struct, frozen=True, kw_only=True):
     schema_id: str
     version: int
     schema: Raw
-    """Canonical JSON."""
+    """As it was written, without white space: models follow the order of properties."""
     digest: str
-    """SHA-256 of ``schema``, hexadecimal."""
+    """SHA-256 of the canonical schema, hexadecimal: two spellings of one schema share it."""
     examples: tuple[Raw, ...] = ()
     created: int = 0
     """Unix seconds."""

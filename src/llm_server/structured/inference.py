@@ -36,7 +36,7 @@ _ASK = (
 
 
 async def from_examples(examples: Sequence[Any], *, closed: bool = True) -> bytes:
-    """Return a schema (canonical JSON) that every example follows.
+    """Return a schema, as JSON, that every example follows.
 
     A property is required when every example has it. ``closed``: whether other properties are refused.
 
@@ -56,7 +56,7 @@ def _inferred(examples: Sequence[Any], closed: bool) -> bytes:
     for example in examples:
         builder.add_object(example)
     schema = builder.to_schema()
-    return load(msgspec.json.encode(_closed(schema) if closed else schema)).canonical
+    return _checked(_closed(schema) if closed else schema)
 
 
 async def from_description(handler: Handler, model: str, description: str, ctx: Context) -> bytes:
@@ -73,10 +73,14 @@ async def from_description(handler: Handler, model: str, description: str, ctx: 
     async with aclosing(handler(call, ctx)) as answers:
         text = "".join([each.choices[0].text async for each in answers if isinstance(each, Completion)])
     try:
-        return load(schema_of(msgspec.json.decode(text))).canonical
+        return _checked(schema_of(msgspec.json.decode(text)))
     except (ServerError, msgspec.DecodeError, LookupError, TypeError) as error:
         message = "The model's outline makes no schema; describe it otherwise, or ask a larger model."
         raise ServerError(ErrorKind.OUTPUT_INVALID, message, detail=str(error)).because((), text) from error
+
+
+def _checked(schema: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(load(schema).value)
 
 
 def schema_of(outline: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Registry:
         """
         schema = await asyncio.to_thread(_checked, draft)
         name = draft.name or str(schema.value.get("title") or draft.id)
-        schema_id = draft.id or _slug(name, schema)
+        schema_id = draft.id or slug(name, schema)
         if not _ID.fullmatch(schema_id):
             message = f"A schema's id is 1 to {MAX_ID} letters, digits, dots, dashes and underscores."
             raise ServerError(ErrorKind.INVALID_REQUEST, message, param="id")
@@ -177,7 +177,7 @@ class Registry:
         version = SchemaVersion(
             schema_id=about.id,
             version=number,
-            schema=Raw(schema.canonical),
+            schema=Raw(msgspec.json.encode(schema.value)),
             digest=schema.id,
             examples=draft.examples or (),
             created=now,
@@ -223,7 +223,7 @@ def _listed(changes: Iterable[Problem], most: int = 5) -> str:
     return "; ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
-def _slug(name: str, schema: Schema) -> str:
+def slug(name: str, schema: Schema) -> str:
     """Return an id made of ``name``: its letters and digits without accents, lower-case, with dashes."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_ID].rstrip("-") or f"schema-{schema.id[:12]}"

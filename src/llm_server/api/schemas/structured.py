@@ -262,7 +262,7 @@ class StructuredCompletion(Given):
         description="`exact`: nothing else can be said; `relaxed`: hardly, then checked; `validated`: checked."
     )
     outcome: Literal["pending", "valid", "repaired", "refused", "filtered", "truncated", "invalid"] = Field(
-        description="`repaired`: valid after slips of writing were forgiven. Others: there is no answer."
+        description="`repaired`: valid after slips of writing were forgiven. Any other: no answer."
     )
     attempts: int = Field(description="Answers asked of the model.")
     problems: list[ErrorProblem] = Field(
