@@ -3,7 +3,7 @@
 Source: JSON Schema core and validation, drafts 4 to 2020-12 (https://json-schema.org/specification-links).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 Step = str | int
@@ -44,6 +44,19 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
             yield from (((keyword, at), each) for at, each in enumerate(value) if _schema(each))
         elif isinstance(value, bool) and keyword in SINGLE:
             yield (keyword,), value
+
+
+def mapped(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a copy of ``schema`` in which ``change`` was applied to each direct subschema; order is kept."""
+    copy = dict(schema)
+    for keyword, value in schema.items():
+        if isinstance(value, dict) and keyword in NAMED:
+            copy[keyword] = {name: change(each) if _schema(each) else each for name, each in value.items()}
+        elif isinstance(value, list) and keyword in LISTED:
+            copy[keyword] = [change(each) if _schema(each) else each for each in value]
+        elif keyword in SINGLE and _schema(value):
+            copy[keyword] = change(value)
+    return copy
 
 
 def _schema(value: object) -> bool:
