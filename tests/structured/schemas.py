@@ -48,6 +48,24 @@ _scalars = st.one_of(
 )
 
 
+def _plain(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What a type of every language can say."""
+    required = st.lists(st.sampled_from(NAMES), max_size=2, unique=True)
+    objects = st.fixed_dictionaries(
+        {
+            "type": st.just("object"),
+            "properties": st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+            "additionalProperties": st.one_of(st.just(False), inner),
+        },
+        optional={"required": required},
+    )
+    arrays = st.fixed_dictionaries(
+        {"type": st.just("array"), "items": inner}, optional={"minItems": st.integers(0, 2)}
+    )
+    unions = st.lists(inner, min_size=1, max_size=3).map(lambda branches: {"anyOf": branches})
+    return st.one_of(objects, arrays, unions)
+
+
 def _composed(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     properties = st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
     objects = st.fixed_dictionaries(
@@ -93,10 +111,13 @@ _NODE = {
 }
 
 
+_simple = st.recursive(_scalars, _plain, max_leaves=8)
+
+
 @st.composite
-def schemas(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a schema, with definitions that it may refer to."""
-    root = draw(_any)
+def schemas(draw: st.DrawFn, *, plain: bool = False) -> dict[str, Any]:
+    """Draw a schema, with definitions that it may refer to; ``plain`` is what types can say."""
+    root = draw(_simple if plain else _any)
     node = draw(st.sampled_from([_NODE, {**_NODE, "additionalProperties": False}]))
     text = draw(st.sampled_from([{"type": "string"}, {"type": "string", "maxLength": 2}]))
     body = root if isinstance(root, dict) else {}

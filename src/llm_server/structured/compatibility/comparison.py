@@ -29,6 +29,8 @@ from llm_server.structured.schema import Schema
 
 MAX_STEPS = 20_000
 """Pairs of subschemas looked at before the answer is "too complex": alternatives multiply."""
+MAX_DEPTH = 128
+"""Steps from the root at which the answer is "too complex": merged recursive schemas have no bottom."""
 MAX_CHANGES = 100
 """Changes told at most."""
 
@@ -46,7 +48,7 @@ _OPAQUE = (
 
 
 class _TooComplexError(Exception):
-    """More than :data:`MAX_STEPS` pairs."""
+    """More than :data:`MAX_STEPS` pairs, or deeper than :data:`MAX_DEPTH`."""
 
 
 def narrowings(old: Schema, new: Schema) -> tuple[Problem, ...]:
@@ -61,8 +63,7 @@ def narrowings(old: Schema, new: Schema) -> tuple[Problem, ...]:
     try:
         found = _Comparison(old, new).problems(old.value, new.value, ())
     except _TooComplexError:
-        text = f"at most {MAX_STEPS} pairs of subschemas"
-        return (Problem("", "too_complex", text, "more"),)
+        return (Problem("", "too_complex", "schemas that can be compared", "too many alternatives"),)
     return tuple({(each.pointer, each.keyword, each.expected): each for each in found}.values())[:MAX_CHANGES]
 
 
@@ -79,7 +80,7 @@ class _Comparison:
     def problems(self, old: Any, new: Any, path: Steps) -> list[Problem]:
         """Return what ``new`` refuses of what ``old`` takes; a pair seen before is not told again."""
         self._steps += 1
-        if self._steps > MAX_STEPS:
+        if self._steps > MAX_STEPS or len(path) > MAX_DEPTH:
             raise _TooComplexError
         old, new = self._old.resolved(old), self._new.resolved(new)
         if old is False or new is True or (old, new) == (True, {}):

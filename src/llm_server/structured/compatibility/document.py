@@ -32,13 +32,16 @@ class Document:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self._references = References(schema.value, "id" if schema.draft == "4" else "$id")
+        self._made: dict[int, tuple[Node, Node]] = {}
+        """What was made of a node with a reference and more, by its identity: one for each, for comparers."""
 
     def resolved(self, node: Any) -> Any:
         """Return what ``node`` says, its own ``$ref`` followed."""
         while is_schema(node) and "$ref" in node:
             target = self._references.target(node["$ref"], node)
             if beside := self._beside(node):
-                return {**beside, "allOf": [target, *beside.get("allOf", ())]}
+                made = {**beside, "allOf": [target, *beside.get("allOf", ())]}
+                return self._made.setdefault(id(node), (node, made))[1]
             node = target
         return node
 
@@ -86,7 +89,11 @@ def _merge(into: Node, other: Node) -> None:
     taken = {key for group in GROUPS if not group.isdisjoint(into) for key in group}
     if {"properties"} == OBJECT & into.keys() == OBJECT & other.keys():
         mine, theirs = into["properties"], other["properties"]
-        both = {name: {"allOf": [mine[name], theirs[name]]} for name in mine.keys() & theirs.keys()}
+        both = {
+            name: {"allOf": [each, theirs[name]]}
+            for name, each in mine.items()
+            if name in theirs and each != theirs[name]
+        }
         into["properties"] = {**theirs, **mine, **both}
     for key, each in other.items():
         if key == "required":

@@ -3,7 +3,7 @@
 import keyword
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -28,11 +28,13 @@ _HEAD = '''"""{title}: made from a JSON Schema. Needs Pydantic 2.14; validate wi
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Never
+from typing import Annotated, Any, Literal
 
 from pydantic import MISSING, BaseModel, ConfigDict, Field, RootModel
 from typing_extensions import TypeAliasType
 '''
+_NOTHING = "Annotated[int, Field(gt=0, lt=0)]"
+"""What no value is: Pydantic takes no ``Never``."""
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _WORDS = {
     "minimum": "ge",
@@ -55,7 +57,6 @@ _TAKEN = {
     "Field",
     "Literal",
     "MISSING",
-    "Never",
     "dict",
     "list",
     "tuple",
@@ -126,9 +127,9 @@ class _Printer:
             case Anything():
                 return "Any"
             case Nothing():
-                return "Never"
+                return _NOTHING
             case Values(values):
-                return f"Literal[{', '.join(map(repr, values))}]"
+                return _literals(values)
             case Named(name):
                 self._ahead = self._ahead or name not in self._declared
                 return name
@@ -163,6 +164,24 @@ class _Printer:
             yield Fraction(str(value)).numerator  # a whole number is a multiple of p/q if it is one of p
         else:
             yield math.ceil(value) if key in {"minimum", "exclusiveMaximum"} else math.floor(value)
+
+
+def _literals(values: Sequence[Any]) -> str:
+    """Return what takes only ``values``: for Pydantic, ``Literal[1]`` takes true as well."""
+    wanted = {(type(value), value) for value in values}
+    told = [_BINARY[key] for key in _BINARY if key in wanted]
+    if (bool, False) in wanted and (bool, True) in wanted:
+        told = ["bool", *(each for each in told if "bool" not in each)]
+    plain = [repr(value) for value in values if (type(value), value) not in _BINARY]
+    return " | ".join([*([f"Literal[{', '.join(plain)}]"] if plain else []), *told])
+
+
+_BINARY: Mapping[tuple[type, Any], str] = {
+    (int, 0): "Annotated[int, Field(ge=0, le=0)]",
+    (int, 1): "Annotated[int, Field(ge=1, le=1)]",
+    (bool, False): "Annotated[bool, Field(le=False)]",
+    (bool, True): "Annotated[bool, Field(ge=True)]",
+}
 
 
 def _docstring(text: str) -> str:

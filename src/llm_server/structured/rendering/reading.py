@@ -28,6 +28,9 @@ from llm_server.structured.schema import Schema
 
 Path = tuple[str | int, ...]
 
+MAX_DEPTH = 64
+"""Steps from the root below which everything is any value: merged recursive schemas have no bottom."""
+
 _NUMBER = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
 _LIMITS: Mapping[str, tuple[str, ...]] = {
     "string": ("minLength", "maxLength", "pattern"),
@@ -84,6 +87,9 @@ class _Reader:
 
     def type(self, node: Any, hint: str, path: Path) -> Type:
         """Return the type of ``node``; ``hint`` is what a record in it is called."""
+        if len(path) > MAX_DEPTH:
+            self._miss("nesting", ())
+            return Anything()
         target = self._document.alias(node)
         if is_schema(target):
             return self.declared(target, self._title(target) or node["$ref"].rsplit("/", 1)[-1], path)
