@@ -155,7 +155,11 @@ class Told:
     def completion(self) -> Completion:
         assert self.error is None, self.error
         first = self.answers[0]
-        return first if isinstance(first, Completion) else fold(one for one in self.answers if isinstance(one, Chunk))
+        return (
+            first
+            if isinstance(first, Completion)
+            else fold(one for one in self.answers if isinstance(one, Chunk))
+        )
 
     @property
     def choice(self) -> Choice:

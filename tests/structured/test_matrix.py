@@ -41,7 +41,11 @@ WRONG: dict[str, str] = {
     "two values": GOOD + '{"name":"Bob","age":1}',
 }
 FENCED = f"Here you are:\n```json\n{GOOD}\n```"
-SLIPS = {"fenced": FENCED, "trailing comma": '{"name":"Ada","age":36,}', "single quotes": "{'name':'Ada','age':36}"}
+SLIPS = {
+    "fenced": FENCED,
+    "trailing comma": '{"name":"Ada","age":36,}',
+    "single quotes": "{'name':'Ada','age':36}",
+}
 
 METHODS: dict[str, Facts] = {
     "native": ENFORCED,
@@ -54,7 +58,10 @@ STREAMS = [False, True]
 
 
 def asked(form: str, *, stream: bool, **more: Any) -> Any:
-    ways = {"format": lambda: call(schema(PERSON), stream=stream, **more), "tool": lambda: forcing(PERSON, stream=stream, **more)}
+    ways = {
+        "format": lambda: call(schema(PERSON), stream=stream, **more),
+        "tool": lambda: forcing(PERSON, stream=stream, **more),
+    }
     return ways[form]()
 
 
@@ -87,7 +94,9 @@ async def test_a_wrong_answer_is_mended(wrong: str, method: str, form: str, stre
 @pytest.mark.parametrize("form", ["format", "tool"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_an_answer_that_stays_wrong_is_an_error(wrong: str, method: str, form: str, stream: bool) -> None:
+async def test_an_answer_that_stays_wrong_is_an_error(
+    wrong: str, method: str, form: str, stream: bool
+) -> None:
     told, provider = await ask(
         asked(form, stream=stream, stream_structured="validated"), WRONG[wrong], facts=METHODS[method]
     )
@@ -130,7 +139,9 @@ async def test_a_right_answer_is_passed_on_at_once(method: str, form: str, strea
 @pytest.mark.parametrize("stream", STREAMS, ids=["whole", "stream"])
 @pytest.mark.parametrize("method", ["native, not enforced", "tool", "prompt"])
 @pytest.mark.parametrize("slip", SLIPS)
-async def test_a_slip_is_forgiven_where_the_model_is_held_to_nothing(slip: str, method: str, stream: bool) -> None:
+async def test_a_slip_is_forgiven_where_the_model_is_held_to_nothing(
+    slip: str, method: str, stream: bool
+) -> None:
     told, _ = await ask(call(schema(PERSON), stream=stream), SLIPS[slip], facts=METHODS[method])
     assert json.loads(told.text) == json.loads(GOOD)
     assert told.note.endswith("repaired 1")

@@ -17,7 +17,9 @@ from llm_server.structured.restoring import Undecided
 from llm_server.structured.rewriting import Rewritten, rewrite
 from llm_server.structured.schema import load
 
-RULES = {name: ROWS[name].facts.schema_rules for name in ("openai", "anthropic", "gemini", "cohere", "mistral")}
+RULES = {
+    name: ROWS[name].facts.schema_rules for name in ("openai", "anthropic", "gemini", "cohere", "mistral")
+}
 STRICT = RULES["openai"]
 Schema = dict[str, Any]
 
@@ -186,7 +188,9 @@ def _is_kind(branch: Schema, value: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 @given(data=st.data())
-def test_what_is_sent_obeys_and_what_comes_back_is_what_was_meant(rules: SchemaRules, data: st.DataObject) -> None:
+def test_what_is_sent_obeys_and_what_comes_back_is_what_was_meant(
+    rules: SchemaRules, data: st.DataObject
+) -> None:
     schema = data.draw(SCHEMAS)
     try:
         made = rewritten(schema, rules)
@@ -265,7 +269,9 @@ def test_a_schema_of_the_providers_own_making_is_left_alone() -> None:
 
 
 def test_what_cannot_be_said_is_hinted() -> None:
-    made = rewritten({"type": "object", "properties": {"a": {"type": "string", "minLength": 3, "default": "xyz"}}})
+    made = rewritten(
+        {"type": "object", "properties": {"a": {"type": "string", "minLength": 3, "default": "xyz"}}}
+    )
     assert made.schema["properties"]["a"] == {
         "type": ["string", "null"],
         "description": '(minLength: 3; default: "xyz")',
@@ -276,7 +282,10 @@ def test_what_cannot_be_said_is_hinted() -> None:
 @pytest.mark.parametrize(
     ("schema", "sent"),
     [
-        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, {"anyOf": [{"type": "string"}, {"type": "integer"}]}),
+        (
+            {"oneOf": [{"type": "string"}, {"type": "integer"}]},
+            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        ),
         ({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "string"}}}, {"type": "string"}),
         ({"const": 1}, {"type": "integer", "const": 1}),
         (
@@ -332,7 +341,11 @@ def test_recursion_is_sent_where_it_is_taken() -> None:
 
 def test_references_are_inlined_where_they_are_not_taken() -> None:
     rules = SchemaRules(refs=False, keywords=STRICT.keywords)
-    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/s"}}, "$defs": {"s": {"type": "string"}}}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/s"}},
+        "$defs": {"s": {"type": "string"}},
+    }
     assert rewritten(schema, rules).schema == {"type": "object", "properties": {"a": {"type": "string"}}}
     explosive: Schema = {"$ref": "#/$defs/d0", "$defs": {f"d{n}": _twice(n + 1) for n in range(20)}}
     explosive["$defs"]["d20"] = {"type": "string"}
@@ -350,7 +363,10 @@ def _twice(number: int) -> Schema:
     [
         ("max_optional", {"type": "object", "properties": {str(n): {"type": "string"} for n in range(3)}}),
         ("max_properties", {"type": "object", "properties": {str(n): {"type": "string"} for n in range(3)}}),
-        ("max_unions", {"type": "object", "properties": {str(n): {"type": ["string", "null"]} for n in range(3)}}),
+        (
+            "max_unions",
+            {"type": "object", "properties": {str(n): {"type": ["string", "null"]} for n in range(3)}},
+        ),
         ("max_depth", {"type": "array", "items": {"type": "array", "items": {"type": "array", "items": {}}}}),
     ],
 )
@@ -362,17 +378,24 @@ def test_a_schema_above_a_limit_is_left_to_another_method(limit: str, schema: Sc
 
 
 def test_nulls_are_said_in_the_words_of_openapi() -> None:
-    rules = SchemaRules(nullable=True, keywords=frozenset({"type", "properties", "required", "enum", "anyOf"}))
+    rules = SchemaRules(
+        nullable=True, keywords=frozenset({"type", "properties", "required", "enum", "anyOf"})
+    )
     schema = {
         "type": "object",
-        "properties": {"a": {"type": ["string", "null"]}, "b": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+        "properties": {
+            "a": {"type": ["string", "null"]},
+            "b": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        },
     }
     sent = rewritten(schema, rules).schema["properties"]
     assert sent == {"a": {"type": "string", "nullable": True}, "b": {"type": "integer", "nullable": True}}
 
 
 def test_only_texts_are_enumerated_where_rules_say_so() -> None:
-    rules = SchemaRules(string_enums=True, keywords=frozenset({"type", "properties", "required", "enum", "description"}))
+    rules = SchemaRules(
+        string_enums=True, keywords=frozenset({"type", "properties", "required", "enum", "description"})
+    )
     schema = {"type": "object", "properties": {"a": {"enum": ["x"]}, "b": {"enum": [1, 2]}}}
     made = rewritten(schema, rules)
     assert made.schema["properties"] == {

@@ -102,7 +102,7 @@ class StructuredConfig(BaseModel):
     )
     transformers: dict[str, str] = Field(
         default={},
-        description="Transformers of your own: name to `module:function`. The function is given the answer and the "
+        description="Transformers of your own: name to `module:function`. It is given the answer and the "
         "parameters by name, and returns the new answer.",
         examples=[{"redact": "my_package.cleaning:redact"}],
     )

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from llm_server.contract import ChatCall, ErrorKind, OutputFormat, ServerError, Tool
+from llm_server.contract import ChatCall, ErrorKind, OutputFormat, Problem, ServerError, Tool
+from llm_server.structured.grammar import Compiled, accepts
+from llm_server.structured.problems import shortened
 from llm_server.structured.schema import Schema, load
 from llm_server.structured.validation import Validator
 
@@ -19,16 +21,25 @@ _ANY_OBJECT = b'{"type":"object"}'
 class Demand(Struct, frozen=True, eq=False):
     """One demand on an answer.
 
-    ``schema`` is what the answer is judged by, as the caller wrote it; ``None`` for a grammar, which only an
-    engine can judge. ``bare``: the answer is a text that is not written as JSON. ``tool``: the answer is the
+    ``schema`` is what the answer is judged by, as the caller wrote it; ``None`` where it is a ``grammar``.
+    ``bare``: the answer is a text that is not written as JSON. ``tool``: the answer is the
     arguments of a call of it.
     """
 
     output: OutputFormat
     schema: Schema | None
     validator: Validator | None
+    grammar: Compiled | None = None
     bare: bool = False
     tool: Tool | None = None
+
+    def problems(self, value: Any) -> tuple[Problem, ...]:
+        """Return what is wrong with ``value``; nothing if it satisfies the demand."""
+        if self.validator is not None:
+            return self.validator.problems(value)
+        if self.grammar is None or accepts(self.grammar, str(value)):
+            return ()
+        return (Problem("", "grammar", "a text that follows the grammar", shortened(repr(value))),)
 
     @property
     def name(self) -> str:
@@ -61,7 +72,7 @@ def demand_of(call: ChatCall, tool: Tool | None, *, formats: bool) -> Demand:
     assert call.output is not None
     source = _source(call.output)
     if source is None:
-        return Demand(call.output, None, None, bare=True)
+        return Demand(call.output, None, None, bare=True)  # its grammar takes time to compile
     loaded = load(source)
     bare = call.output.kind in {"regex", "choice"}
     return Demand(call.output, loaded, Validator.of(loaded, formats), bare=bare)

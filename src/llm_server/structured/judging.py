@@ -75,9 +75,7 @@ class Judge:
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
         """Return everything that is wrong with a parsed answer."""
-        validator = self._demand.validator
-        found = validator.problems(value) if validator is not None else ()
-        return found or self._rules.problems(value)
+        return self._demand.problems(value) or self._rules.problems(value)
 
     def words(self, choice: Choice) -> str:
         """Return the answer in a choice that was judged valid, in the caller's form."""

@@ -84,7 +84,7 @@ def _repaired(text: str) -> Any:
 
 
 def _is_one_value(text: str) -> bool:
-    """Whether ``text`` closes all that it opens, once: what is missing, or which of several, is not for us."""
+    """Whether ``text`` closes all that it opens, once: what is missing, or which of several, none knows."""
     outside = _STRING.sub("", text)
     if outside.count('"') % 2:
         return False

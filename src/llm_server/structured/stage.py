@@ -127,8 +127,9 @@ class Structured:
 
     async def _made(self, call: ChatCall, tool: Tool | None, facts: Facts) -> Plan:
         demand = await asyncio.to_thread(demand_of, call, tool, formats=self._config.formats)
-        own = tool is not None and facts.tools
-        compiled = await grammar.compile(demand.output) if facts.grammar and not own else None
+        compiled = await _compiled(demand, facts)
+        if demand.schema is None:
+            demand = msgspec.structs.replace(demand, grammar=compiled)
         tools = tool is None and bool(call.tools)
         methods = await asyncio.to_thread(choose, demand, facts, compiled, tools=tools)
         return Plan(demand, methods)
@@ -149,6 +150,20 @@ class Structured:
                 refused = refused or error
         if refused is not None:
             raise refused
+
+
+async def _compiled(demand: Demand, facts: Facts) -> grammar.Compiled | None:
+    """Return the demand as a grammar where one decodes by it, or nothing else could judge by it."""
+    if demand.schema is None:
+        return await grammar.prepare(demand.output) if facts.grammar or facts.guided else None
+    if not facts.grammar or (demand.tool is not None and facts.tools):
+        return None
+    try:
+        return await grammar.prepare(demand.output)
+    except ServerError as error:
+        if error.kind is not ErrorKind.UNSUPPORTED:
+            raise
+        return None  # a schema that is no grammar can still be asked for in words, and checked
 
 
 def _upgraded(facts: Facts) -> Facts:

@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 
 from llm_server.contract import (
+    Answer,
     Chunk,
+    ErrorKind,
     Event,
     Finish,
     ReasoningDelta,
     RefusalDelta,
+    ServerError,
     TextDelta,
     ToolDelta,
+    Usage,
     fold,
 )
+from llm_server.contract.answers import CONTENT
 from llm_server.structured.demand import Demand
 from llm_server.structured.growing import Growing
 from llm_server.structured.judging import Judge, Verdict, new_call_id
@@ -19,6 +24,9 @@ from llm_server.structured.methods.port import Method
 from llm_server.structured.problems import Problem
 
 _Content = TextDelta | ToolDelta | ReasoningDelta | RefusalDelta
+
+
+_SAYING = (*CONTENT, Finish)
 
 
 class Broken(Exception):  # noqa: N818 - it carries a verdict; the error is made of it
@@ -34,36 +42,64 @@ class Passing:
 
     Where the caller gets what the model says as it is said, chunks go on untouched, frames included.
     Otherwise the answer is said again as far as it is certain.
+
+    What comes before the first content is held back with it: an answer that turns out to be wrong before
+    anything of it was said can still be replaced by another.
+
+    Attributes:
+        usage: the tokens told so far.
+        broken: the verdict on an answer that is not valid and of which nothing was said; no more goes on.
+        verdicts: those on all other choices that are complete.
     """
 
     def __init__(self, demand: Demand, method: Method, judge: Judge) -> None:
-        self._straight = (
-            method.direct and method.calls == (demand.tool is not None) and method.name != "prompt"
-        )
+        as_said = method.direct and method.calls == (demand.tool is not None)
+        self._straight = as_said and method.name != "prompt"
         self._demand = demand
         self._method = method
         self._judge = judge
         self._lines: dict[int, _Line] = {}
+        self._early: list[Chunk] | None = []
+        self.usage = Usage()
+        self.broken: Verdict | None = None
         self.verdicts: list[Verdict] = []
 
-    def feed(self, chunk: Chunk) -> Iterator[Chunk]:
-        """Yield what the caller is told at ``chunk``.
+    def feed(self, answer: Answer) -> Iterator[Chunk]:
+        """Yield what the caller is told at ``answer``.
 
         Raises:
-            Broken: a choice is complete and not valid.
+            Broken: a choice is complete and not valid, and something was said already.
         """
+        if not isinstance(answer, Chunk):
+            raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="not a chunk")
+        self.usage = next((event for event in answer.events if isinstance(event, Usage)), self.usage)
+        if self.broken is not None:
+            return
+        try:
+            chunk = self._passed(answer)
+        except Broken as broken:
+            if self._early is None:
+                raise
+            self.broken = broken.verdict
+            return
+        if self._early is None:
+            yield chunk
+        elif any(isinstance(event, _SAYING) for event in chunk.events):
+            early, self._early = self._early, None
+            yield from (*early, chunk)
+        else:
+            self._early.append(chunk)
+
+    def _passed(self, chunk: Chunk) -> Chunk:
         told: list[Event] = []
         for event in chunk.events:
             if isinstance(event, Finish):
                 told += self._line(event.index).finish(event)
-            elif isinstance(event, _Content):
+            elif isinstance(event, CONTENT):
                 told += self._line(event.index).add(event)
             else:
                 told.append(event)
-        if self._straight:
-            yield chunk
-        elif told:
-            yield Chunk(tuple(told))
+        return chunk if self._straight else Chunk(tuple(told))
 
     def _line(self, index: int) -> "_Line":
         if index not in self._lines:

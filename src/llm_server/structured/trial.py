@@ -83,18 +83,37 @@ class Trial:
         return wanted == "partial"
 
     async def _passed(self) -> Events:
+        """Pass a stream on. Until its first content goes out nothing is lost: it may still be asked again."""
         passing = Passing(self._terms.demand, self._terms.method, self._judge)
-        async with aclosing(self._ask(self._prepared, self._ctx)) as answers:
-            async for answer in answers:
-                self.answered = True
-                if not isinstance(answer, Chunk):
-                    raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="not a chunk")
-                try:
+        began_s = self._allowance.begun()
+        try:
+            async with aclosing(self._ask(self._prepared, self._ctx)) as answers:
+                async for answer in answers:
+                    self.answered = True
                     for chunk in passing.feed(answer):
                         yield chunk
-                except Broken as broken:
-                    raise self._failed(broken.verdict) from None
-        self._ended(passing.verdicts)
+        except Broken as broken:
+            raise self._failed(broken.verdict) from None
+        finally:
+            self._allowance.ended(began_s, passing.usage)
+        if passing.broken is None:
+            self._ended(passing.verdicts)
+            return
+        async with aclosing(self._instead(passing.broken)) as others:
+            async for other in others:
+                yield other
+
+    async def _instead(self, verdict: Verdict) -> Events:
+        """Yield an answer that is asked for anew, in the place of one of which nothing was said."""
+        try:
+            verdict = await self._until_valid(verdict, 1)
+        except BaseException:
+            self._ctx.wasted += self._allowance.spent
+            raise
+        self._ended([verdict])
+        usage = self._allowance.spent
+        for chunk in unfold(Completion(model=self._call.model, choices=(verdict.choice,), usage=usage)):
+            yield chunk
 
     async def _settled(self) -> Completion:
         completion, attempts = await self._first()
@@ -119,7 +138,9 @@ class Trial:
             attempts += 1
 
     async def _valid(self, choice: Choice, attempts: int) -> Verdict:
-        verdict = self._judge.verdict(choice)
+        return await self._until_valid(self._judge.verdict(choice), attempts)
+
+    async def _until_valid(self, verdict: Verdict, attempts: int) -> Verdict:
         while verdict.outcome == "invalid":
             self._note.problems, self._note.raw_text = verdict.problems, verdict.raw_text
             if not self._allowance.allows(attempts):

@@ -43,7 +43,7 @@ def _methods(demand: Demand, facts: Facts, compiled: Compiled | None, *, tools: 
     if demand.tool is not None and facts.tools:
         yield OwnTool(demand.tool.name)
         return
-    if compiled is not None:
+    if compiled is not None and facts.grammar:
         yield Grammar(demand, compiled)
         return
     if _in_own_words(demand, facts):
