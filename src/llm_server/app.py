@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +13,19 @@ from llm_server import providers as hosted
 from llm_server.api.application import Backstage, application
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
+from llm_server.api.structured import Abilities, Structure
 from llm_server.catalog import Catalog, Listing
-from llm_server.contract import Provider, Secret, State, Target
-from llm_server.pipeline import Counted, Observed, Routed
+from llm_server.contract import FormKind, Provider, Secret, State, Target, Way
+from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.routing import FixedOrder
 from llm_server.settings import LOCAL, Settings
+from llm_server.storage import Storage
+from llm_server.structured import inference
+from llm_server.structured.abilities import abilities
+from llm_server.structured.registry import Registry
+from llm_server.structured.rules import Rules
+from llm_server.structured.stage import Structured
+from llm_server.structured.transforms import Conversions
 from llm_server.telemetry.log import Redactor, set_up_logging
 from llm_server.telemetry.metrics import Metrics, Sources
 from llm_server.telemetry.observers import Observers
@@ -39,19 +47,26 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
 
     ``metrics_dir`` is where several workers share their numbers.
     """
-    providers = _providers(settings)
+    sources = _providers(settings)
+    rules = Rules(settings.structured.rules)
+    providers = {name: Structured(each, settings.structured, rules) for name, each in sources.items()}
     routing = FixedOrder(settings.routing, set(providers), _bare(settings))
-    metrics = _metrics(settings, providers, metrics_dir)
+    metrics = _metrics(settings, sources, metrics_dir)
     requests = _request_log(settings, metrics)
     told = (metrics, requests) if settings.telemetry.request_log else (metrics,)
     observer = Observers(told, lambda name: metrics.families.failures.labels(name).inc())
 
-    handler = Observed(Counted(Routed(routing, providers)), observer)
+    storage = Storage(settings.storage, settings.engine.data_dir)
+    registry = Registry(storage.schemas)
+
+    handler = Observed(Counted(Registered(Routed(routing, providers), registry)), observer)
 
     listing = Listing(providers, routing.aliases)
     door = Door(handler, observer, settings.api)
     render = metrics.render if settings.telemetry.metrics else None
-    backstage = Backstage(providers, listing, render, VERSION)
+    conversions = Conversions(settings.structured.transformers)
+    structure = Structure(conversions, inference, _abilities(routing, providers), listing)
+    backstage = Backstage(providers, listing, render, VERSION, registry, structure)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncGenerator[None, None]:
@@ -65,6 +80,7 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
             await asyncio.gather(*tasks, return_exceptions=True)
             await listing.close()
             await asyncio.gather(*(provider.close() for provider in providers.values()))
+            await storage.close()
             await requests.flush()
             metrics.close()
 
@@ -81,6 +97,16 @@ def _providers(settings: Settings) -> dict[str, Provider]:
 
         providers[LOCAL] = EngineProvider(settings.engine, logging.getLogger("llm_server.engine").info)
     return providers
+
+
+def _abilities(routing: FixedOrder, providers: Mapping[str, Structured]) -> Abilities:
+    """Return what tells how a listed model can be held to a form: an alias, by its first target."""
+
+    async def told(model: str) -> Mapping[FormKind, Sequence[Way]]:
+        first = routing.candidates(model)[0]
+        return await abilities(providers[first.provider], first.model)
+
+    return told
 
 
 def _bare(settings: Settings) -> dict[str, Target]:

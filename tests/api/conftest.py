@@ -10,11 +10,17 @@ from llm_server.api.application import Backstage, application
 from llm_server.api.config import ApiConfig
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
+from llm_server.api.structured import Structure
 from llm_server.catalog import Listing
 from llm_server.contract import Target
-from llm_server.pipeline import Counted, Observed, Routed
+from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.routing import FixedOrder, RoutingConfig
-from llm_server.testing import FakeObserver, FakeProvider
+from llm_server.structured import inference
+from llm_server.structured.abilities import abilities
+from llm_server.structured.registry import Registry
+from llm_server.structured.stage import Structured
+from llm_server.structured.transforms import Conversions
+from llm_server.testing import FakeObserver, FakeProvider, FakeSchemas
 from tests.serving import serving
 
 Serve = Callable[..., Awaitable[aiohttp.ClientSession]]
@@ -34,11 +40,15 @@ def build(provider: FakeProvider, observer: FakeObserver, config: ApiConfig | No
     """Return an application whose one provider is ``provider``, called ``fake``; ``both`` is an alias."""
     aliases = {"both": (Target("fake", "echo"),)}
     routing = FixedOrder(RoutingConfig(aliases={"both": ("fake/echo",)}), {"fake"}, {})
-    providers = {"fake": provider}
-    handler = Observed(Counted(Routed(routing, providers)), observer)
+    stage = Structured(provider)
+    providers = {"fake": stage}
+    schemas = Registry(FakeSchemas().opened)
+    handler = Observed(Counted(Registered(Routed(routing, providers), schemas)), observer)
     door = Door(handler, observer, config or ApiConfig())
     listing = Listing(providers, aliases)
-    return application(door, Backstage(providers, listing, lambda _: (b"x 1\n", "text/plain"), "9.9"))
+    structure = Structure(Conversions(), inference, lambda _: abilities(stage, "echo"), listing)
+    metrics = (b"x 1\n", "text/plain")
+    return application(door, Backstage(providers, listing, lambda _: metrics, "9.9", schemas, structure))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from llm_server.api import models, operations
+from llm_server.api import models, operations, registry, structured
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.api.surface import endpoints, routes
@@ -22,6 +22,8 @@ class Backstage(Struct, frozen=True):
     listing: models.Listing
     metrics: operations.Metrics | None
     version: str
+    schemas: registry.Schemas
+    structure: structured.Structure
 
 
 def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = None) -> Server:
@@ -40,6 +42,8 @@ def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = No
     )
     server.router.routes.extend(routes(hot))
     server.include_router(models.router(backstage.listing))
+    server.include_router(registry.router(backstage.schemas))
+    server.include_router(structured.router(door, backstage.structure))
     server.include_router(operations.router(backstage.providers, backstage.metrics, backstage.version))
     return server
 

@@ -52,12 +52,12 @@ class Allowance(Struct):
 
     def ended(self, began_s: float, usage: Usage) -> None:
         """Note what the attempt took."""
-        self.spent += usage
+        self.spent = usage if self.attempts == 1 else self.spent + usage
         self.slowest_s = max(self.slowest_s, time.perf_counter() - began_s)
 
     def allows(self, attempts: int) -> bool:
         """Whether after ``attempts`` at one answer there may be another: it must be likely to end in time."""
-        if attempts >= self.config.max_attempts:
+        if attempts >= (self.ctx.max_attempts or self.config.max_attempts):
             return False
         limit = self.config.max_tokens
         if limit is not None and self.spent.input_tokens + self.spent.output_tokens >= limit:
