@@ -62,16 +62,14 @@ class Judge:
             nothing = Problem("", "answer", "an answer", "nothing")
             return Verdict(outcome="truncated" if cut else "invalid", choice=choice, problems=(nothing,))
         answers = [self._answer(said, lenient=lenient) for said in words]
-        problems = tuple(problem for answer in answers for problem in answer.problems)
+        problems = tuple([problem for answer in answers for problem in answer.problems])
         if problems:
             outcome = "truncated" if cut else "invalid"
             seen = self._shaped(choice, list(words)) if cut else choice
             return Verdict(outcome=outcome, choice=seen, problems=problems, raw_text=raw_text)
-        return Verdict(
-            outcome="repaired" if any(answer.repaired for answer in answers) else "valid",
-            choice=self._shaped(choice, [answer.text for answer in answers]),
-            raw_text=raw_text,
-        )
+        shaped = self._shaped(choice, [answer.text for answer in answers])
+        repaired = any([answer.repaired for answer in answers])
+        return Verdict(outcome="repaired" if repaired else "valid", choice=shaped, raw_text=raw_text)
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
         """Return everything that is wrong with a parsed answer."""
@@ -83,12 +81,14 @@ class Judge:
         return calls[0] if self._demand.tool is not None and calls else choice.text
 
     def _no_answer(self, choice: Choice) -> Outcome | None:
-        if any(isinstance(part, Refusal) for part in choice.parts):
-            return "refused"
+        called = False
+        for part in choice.parts:
+            if type(part) is Refusal:
+                return "refused"
+            called = called or type(part) is ToolCall
         if choice.finish in _ENDS:
             return _ENDS[choice.finish]
-        others = not self._method.calls and any(isinstance(part, ToolCall) for part in choice.parts)
-        return "pending" if others else None
+        return "pending" if called and not self._method.calls else None
 
     def _answer(self, said: str, *, lenient: bool) -> "_Answer":
         read = self._read_json if self._method.json else self._read_bare
@@ -138,9 +138,9 @@ class Judge:
 
 def _as_told(choice: Choice, tool: Tool | None) -> list[str]:
     """Return what the caller would read as the answers if it got ``choice`` as it is."""
-    calls = [part for part in choice.parts if isinstance(part, ToolCall)]
+    calls = [part for part in choice.parts if type(part) is ToolCall]
     if tool is None:
-        return [] if calls else [part.text for part in choice.parts if isinstance(part, Text)]
+        return [] if calls else [part.text for part in choice.parts if type(part) is Text]
     return [call.arguments for call in calls] if all(call.name == tool.name for call in calls) else []
 
 

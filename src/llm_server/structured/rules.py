@@ -75,6 +75,8 @@ class Rules:
 
     def problems(self, answer: Any) -> tuple[Problem, ...]:
         """Return what is wrong with ``answer``; nothing if it holds to all rules."""
+        if not self._rules:
+            return ()
         return tuple(problem for rule in self._rules for problem in rule.problems(answer))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from llm_server.contract import (
     Answer,
+    Choice,
     Chunk,
     ErrorKind,
     Event,
@@ -11,6 +12,7 @@ from llm_server.contract import (
     ReasoningDelta,
     RefusalDelta,
     ServerError,
+    Text,
     TextDelta,
     ToolDelta,
     Usage,
@@ -72,7 +74,9 @@ class Passing:
         """
         if not isinstance(answer, Chunk):
             raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="not a chunk")
-        self.usage = next((event for event in answer.events if isinstance(event, Usage)), self.usage)
+        for event in answer.events:
+            if type(event) is Usage:
+                self.usage = event
         if self.broken is not None:
             return
         try:
@@ -84,7 +88,7 @@ class Passing:
             return
         if self._early is None:
             yield chunk
-        elif any(isinstance(event, _SAYING) for event in chunk.events):
+        elif any([isinstance(event, _SAYING) for event in chunk.events]):
             early, self._early = self._early, None
             yield from (*early, chunk)
         else:
@@ -127,7 +131,7 @@ class _Line:
 
     def finish(self, event: Finish) -> list[Event]:
         """Judge the whole choice; return what is told instead of its end."""
-        choice = fold([Chunk((*self._events, event))]).choices[0]
+        choice = _choice(self._events, event)
         verdict = self._judge.verdict(choice, lenient=self.lenient)
         if verdict.valid and not self.lenient and verdict.choice is not choice:
             verdict = _misplaced(verdict)
@@ -188,6 +192,16 @@ class _Retold(_Line):
         if rest is None:
             raise Broken(_misplaced(verdict))
         return [*self._said(rest, event.index), end]
+
+
+def _choice(events: list[Event], end: Finish) -> Choice:
+    """Return the choice that ``events`` told; the usual one, a text, without the work that others need."""
+    if events and all([type(event) is TextDelta and not event.logprobs for event in events]):
+        text = "".join([event.text for event in events if type(event) is TextDelta])
+        return Choice(
+            index=end.index, parts=(Text(text),), finish=end.reason, stop_sequence=end.stop_sequence
+        )
+    return fold([Chunk((*events, end))]).choices[0]
 
 
 def _misplaced(verdict: Verdict) -> Verdict:

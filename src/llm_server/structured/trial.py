@@ -56,14 +56,13 @@ class Trial:
         self.answered = False
         """Whether the model gave an answer, good or bad: its provider took the request."""
 
-    async def answers(self) -> Events:
+    def answers(self) -> Events:
         """Yield the answer, valid or one that says itself that it is none; raises ``ServerError``."""
         self._ctx.structured = self._note
-        if self._call.stream and self._passes_on():
-            async with aclosing(self._passed()) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-            return
+        return self._passed() if self._call.stream and self._passes_on() else self._held()
+
+    async def _held(self) -> Events:
+        """Yield an answer once it is valid."""
         try:
             completion = await self._settled()
         except BaseException:
@@ -119,10 +118,10 @@ class Trial:
         completion, attempts = await self._first()
         verdicts = [await self._valid(choice, attempts) for choice in completion.choices]
         self._ended(verdicts)
-        pairs = list(zip(verdicts, completion.choices, strict=True))
-        if self._allowance.attempts == 1 and all(verdict.choice is choice for verdict, choice in pairs):
+        if self._allowance.attempts == 1 and _untouched(verdicts, completion.choices):
             return completion
-        choices = tuple(_numbered(verdict.choice, choice.index) for verdict, choice in pairs)
+        pairs = zip(verdicts, completion.choices, strict=True)
+        choices = tuple([_numbered(verdict.choice, choice.index) for verdict, choice in pairs])
         usage = self._allowance.spent
         return msgspec.structs.replace(completion, choices=choices, usage=usage, raw=b"")
 
@@ -176,11 +175,12 @@ class Trial:
         return completion
 
     def _ended(self, verdicts: list[Verdict]) -> None:
-        odd = [verdict for verdict in verdicts if not verdict.valid]
-        repaired = [verdict for verdict in verdicts if verdict.outcome == "repaired"]
-        for telling in (odd or repaired or verdicts)[:1]:
-            self._note.outcome, self._note.raw_text = telling.outcome, telling.raw_text
-        for telling in odd[:1]:
+        """Note how it ended: the worst of all choices tells."""
+        telling = max(verdicts, key=_badness, default=None) if len(verdicts) != 1 else verdicts[0]
+        if telling is None:
+            return
+        self._note.outcome, self._note.raw_text = telling.outcome, telling.raw_text
+        if not telling.valid:
             self._note.problems = telling.problems
 
     def _failed(self, verdict: Verdict) -> ServerError:
@@ -191,6 +191,14 @@ class Trial:
         message = f"The model's answer is not what was demanded, {after}: {verdict.problems[0]}."
         error = ServerError(ErrorKind.OUTPUT_INVALID, message)
         return error.because(verdict.problems, verdict.raw_text).at(self._ask.name)
+
+
+def _badness(verdict: Verdict) -> int:
+    return ("valid", "repaired").index(verdict.outcome) if verdict.valid else 2
+
+
+def _untouched(verdicts: list[Verdict], choices: tuple[Choice, ...]) -> bool:
+    return all([verdict.choice is choice for verdict, choice in zip(verdicts, choices, strict=True)])
 
 
 def _numbered(choice: Choice, index: int) -> Choice:

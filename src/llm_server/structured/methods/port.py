@@ -68,8 +68,9 @@ class Method(Protocol):
 
 def said_in_text(choice: Choice) -> tuple[str, ...]:
     """Return the text of an answer, if it has any."""
-    text = choice.text
-    return (text,) if text.strip() else ()
+    parts = choice.parts
+    text = parts[0].text if len(parts) == 1 and type(parts[0]) is Text else choice.text
+    return (text,) if text and not text.isspace() else ()
 
 
 def again_in_text(choice: Choice, complaint: str) -> tuple[Message, ...]:

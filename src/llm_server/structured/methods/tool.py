@@ -28,8 +28,8 @@ class _Calling:
 
     def said(self, choice: Choice) -> tuple[str, ...]:
         """Return the arguments of every call of the tool; the text, if the model wrote there instead."""
-        calls = [part for part in choice.parts if isinstance(part, ToolCall) and part.name == self._tool]
-        return tuple(call.arguments or "{}" for call in calls) or said_in_text(choice)
+        calls = [part for part in choice.parts if type(part) is ToolCall and part.name == self._tool]
+        return tuple([call.arguments or "{}" for call in calls]) or said_in_text(choice)
 
     def again(self, choice: Choice, complaint: str) -> tuple[Message, ...]:
         """Return the call, and the complaint as the tool's error."""
