@@ -77,9 +77,10 @@ async def test_a_model_is_described(world: World) -> None:
 async def test_structured_output_of_the_sdk_reaches_other_vendors(world: World) -> None:
     schema: Any = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     config: Any = {"format": {"type": "json_schema", "schema": schema}}
-    await world.anthropic.messages.create(model="openai/text", output_config=config, **ASK)
+    with pytest.raises(anthropic.UnprocessableEntityError, match="JSON"):
+        await world.anthropic.messages.create(model="openai/text", output_config=config, **ASK)
     form = world.upstreams["openai"].requests[-1].json()["response_format"]
-    assert form["json_schema"]["schema"] == schema
+    assert form["json_schema"]["schema"] == {**schema, "additionalProperties": False}
 
 
 WRONG: list[tuple[dict[str, Any], type[anthropic.APIStatusError], str]] = [

@@ -46,17 +46,20 @@ async def test_usage_ends_a_stream_only_when_asked_for(world: World, model: str)
 
 
 async def test_a_response_format_becomes_the_upstreams(world: World) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    asked: Any = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    schema = {**asked, "additionalProperties": False}
     form: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
     seen = {}
     for vendor in ("openai", "anthropic", "gemini", "cohere"):
         ask = world.openai.chat.completions.create
-        await ask(model=f"{vendor}/text", messages=HELLO, response_format=form)
+        with pytest.raises(openai.UnprocessableEntityError, match="JSON"):
+            await ask(model=f"{vendor}/text", messages=HELLO, response_format=form)
         seen[vendor] = world.upstreams[vendor].requests[-1].json()
     assert seen["openai"]["response_format"] == form
     assert seen["anthropic"]["output_config"]["format"] == {"type": "json_schema", "schema": schema}
     assert seen["gemini"]["generationConfig"]["responseJsonSchema"] == schema
-    assert seen["cohere"]["response_format"] == {"type": "json_object", "json_schema": schema}
+    hint = {"description": "(additionalProperties: false)"}
+    assert seen["cohere"]["response_format"] == {"type": "json_object", "json_schema": {**asked, **hint}}
 
 
 @pytest.mark.parametrize("vendor", ["openai", "vllm", "ollama"])

@@ -46,8 +46,9 @@ class _Growing:
     def _logprobs(self) -> Raw:
         """Join OpenAI's logprobs objects: lists of tokens under the same names, one after the other."""
         joined: dict[str, list[object] | None] = {}
-        for delta in (delta for deltas in self.parts.values() for delta in deltas):
-            if isinstance(delta, TextDelta) and delta.logprobs:
+        told = [delta for deltas in self.parts.values() for delta in deltas if type(delta) is TextDelta]
+        for delta in told:
+            if delta.logprobs:
                 for name, tokens in json.decode(delta.logprobs, type=dict[str, list[object] | None]).items():
                     joined[name] = (joined.get(name) or []) + tokens if tokens else joined.get(name)
         return Raw(json.encode(joined)) if joined else Raw(b"")
@@ -55,6 +56,8 @@ class _Growing:
 
 def _join(deltas: list[_Delta]) -> _Part:
     first = deltas[0]
+    if type(first) is ToolDelta and len(deltas) == 1:
+        return ToolCall(first.id, first.name, first.arguments)
     if isinstance(first, ToolDelta):
         calls = [delta for delta in deltas if isinstance(delta, ToolDelta)]
         name = "".join(call.name for call in calls)
@@ -75,17 +78,18 @@ def fold(chunks: Iterable[Chunk]) -> Completion:
         ServerError: ``UPSTREAM_TRUNCATED`` when a choice never finished.
     """
     started, usage, choices = Started(), Usage(), dict[int, _Growing]()
-    for event in (event for chunk in chunks for event in chunk.events):
-        match event:
-            case Started():
-                started = event
-            case Usage():
-                usage = event
-            case Finish():
-                choices.setdefault(event.index, _Growing()).finish = event
-            case _:
-                parts = choices.setdefault(event.index, _Growing()).parts
-                parts.setdefault(event.part, []).append(event)
+    for chunk in chunks:
+        for event in chunk.events:
+            match event:
+                case Started():
+                    started = event
+                case Usage():
+                    usage = event
+                case Finish():
+                    choices.setdefault(event.index, _Growing()).finish = event
+                case _:
+                    parts = choices.setdefault(event.index, _Growing()).parts
+                    parts.setdefault(event.part, []).append(event)
     if not choices or any(choice.finish is None for choice in choices.values()):
         raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, "The stream ended before the answer was complete.")
     whole = tuple(choices[index].whole(index) for index in sorted(choices))

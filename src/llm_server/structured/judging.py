@@ -68,7 +68,7 @@ class Judge:
             seen = self._shaped(choice, list(words)) if cut else choice
             return Verdict(outcome=outcome, choice=seen, problems=problems, raw_text=raw_text)
         shaped = self._shaped(choice, [answer.text for answer in answers])
-        repaired = any([answer.repaired for answer in answers])
+        repaired = any(answer.repaired for answer in answers)
         return Verdict(outcome="repaired" if repaired else "valid", choice=shaped, raw_text=raw_text)
 
     def problems(self, value: Any) -> tuple[Problem, ...]:

@@ -88,7 +88,7 @@ class Passing:
             return
         if self._early is None:
             yield chunk
-        elif any([isinstance(event, _SAYING) for event in chunk.events]):
+        elif any(isinstance(event, _SAYING) for event in chunk.events):
             early, self._early = self._early, None
             yield from (*early, chunk)
         else:
@@ -196,7 +196,7 @@ class _Retold(_Line):
 
 def _choice(events: list[Event], end: Finish) -> Choice:
     """Return the choice that ``events`` told; the usual one, a text, without the work that others need."""
-    if events and all([type(event) is TextDelta and not event.logprobs for event in events]):
+    if events and all(type(event) is TextDelta and not event.logprobs for event in events):
         text = "".join([event.text for event in events if type(event) is TextDelta])
         return Choice(
             index=end.index, parts=(Text(text),), finish=end.reason, stop_sequence=end.stop_sequence

@@ -53,6 +53,8 @@ class Trial:
         self._note = StructuredNote(
             method=terms.method.name, guarantee=terms.method.guarantee, dropped=terms.method.dropped
         )
+        self._as_told: list[Chunk] = []
+        """The chunks of a streamed answer, as long as they tell the answer that the caller gets."""
         self.answered = False
         """Whether the model gave an answer, good or bad: its provider took the request."""
 
@@ -71,7 +73,7 @@ class Trial:
         if not self._call.stream:
             yield completion
             return
-        for chunk in unfold(completion):
+        for chunk in self._as_told or unfold(completion):
             yield chunk
 
     def _passes_on(self) -> bool:
@@ -120,6 +122,7 @@ class Trial:
         self._ended(verdicts)
         if self._allowance.attempts == 1 and _untouched(verdicts, completion.choices):
             return completion
+        self._as_told = []
         pairs = zip(verdicts, completion.choices, strict=True)
         choices = tuple([_numbered(verdict.choice, choice.index) for verdict, choice in pairs])
         usage = self._allowance.spent
@@ -166,8 +169,11 @@ class Trial:
         try:
             async with aclosing(self._ask(call, self._ctx)) as answers:
                 got = [answer async for answer in answers]
-            whole = got[0] if got and isinstance(got[0], Completion) else None
-            completion = whole or fold(answer for answer in got if isinstance(answer, Chunk))
+            if got and isinstance(got[0], Completion):
+                completion = got[0]
+            else:
+                self._as_told = [answer for answer in got if isinstance(answer, Chunk)]
+                completion = fold(self._as_told)
             usage = completion.usage
             self.answered = True
         finally:
@@ -198,7 +204,7 @@ def _badness(verdict: Verdict) -> int:
 
 
 def _untouched(verdicts: list[Verdict], choices: tuple[Choice, ...]) -> bool:
-    return all([verdict.choice is choice for verdict, choice in zip(verdicts, choices, strict=True)])
+    return all(verdict.choice is choice for verdict, choice in zip(verdicts, choices, strict=True))
 
 
 def _numbered(choice: Choice, index: int) -> Choice:
