@@ -9,13 +9,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
-PERSON = {
+PERSON: dict[str, Any] = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
     "required": ["name"],
     "additionalProperties": False,
 }
-WIDER = {**PERSON, "properties": {**PERSON["properties"], "note": {"type": "string"}}}  # type: ignore[dict-item]
+WIDER = {**PERSON, "properties": {**PERSON["properties"], "note": {"type": "string"}}}
 STRICTER = {**PERSON, "required": ["name", "age"]}
 
 

@@ -116,7 +116,7 @@ async def test_registered_schemas_are_used_in_chat(
     call = provider.calls[0]
     assert isinstance(call, ChatCall)
     assert call.output is not None
-    assert json.loads(bytes(call.output.schema))["properties"].keys() == PERSON["properties"].keys()  # type: ignore[attr-defined]
+    assert json.loads(bytes(call.output.schema))["properties"].keys() == PERSON["properties"].keys()
     body["response_format"] = {"type": "json_schema", "json_schema": {"schema_id": "nobody"}}
     status, error = await ask(client, "POST", "/v1/chat/completions", body)
     assert (status, error["param"]) == (404, "schema_id")

@@ -175,8 +175,8 @@ def test_a_target_that_is_no_schema_is_refused() -> None:
 @pytest.fixture
 def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("mine")
-    module.add = lambda value, more=1: {**value, "n": value["n"] + more}  # type: ignore[attr-defined]
-    module.fail = lambda value: 1 / 0  # type: ignore[attr-defined]
+    module.__dict__["add"] = lambda value, more=1: {**value, "n": value["n"] + more}
+    module.__dict__["fail"] = lambda value: 1 / 0
     monkeypatch.setitem(sys.modules, "mine", module)
 
 

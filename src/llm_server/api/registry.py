@@ -88,8 +88,9 @@ def router(schemas: Schemas) -> APIRouter:
         status: {"model": OpenAIError, "description": words} for status, words in _REFUSALS.items()
     }
     routes = APIRouter(tags=["schemas"], responses=refusals)
-    _reading(routes, schemas)
     _writing(routes, schemas)
+    _reading(routes, schemas)
+    _comparing(routes, schemas)
     return routes
 
 
@@ -166,6 +167,8 @@ def _reading(routes: APIRouter, schemas: Schemas) -> None:
         source = await schemas.render(schema_id, number, language)
         return Response(source, media_type="text/plain; charset=utf-8")
 
+
+def _comparing(routes: APIRouter, schemas: Schemas) -> None:
     @routes.get("/v1/schemas/{schema_id}/compatibility")
     async def compatibility(
         schema_id: SchemaId,
