@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from msgspec import Raw
 
 from llm_server.contract import (
     Chunk,
@@ -12,6 +13,7 @@ from llm_server.contract import (
     ErrorKind,
     Finish,
     FinishReason,
+    OutputFormat,
     ServerError,
     Started,
     TextDelta,
@@ -20,7 +22,6 @@ from llm_server.contract import (
     fold,
 )
 from llm_server.engine import EngineProvider
-from llm_server.engine.runtime import Generation
 from tests.engine.calling import chat, chunks, completion, events, inside, tokens, whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -201,6 +202,10 @@ async def test_what_it_cannot_do_is_refused_before_it_computes(provider: EngineP
     base = chat()
     for call in (
         base.altered(tools=(weather,)),
+        base.altered(output=OutputFormat(kind="json_object")),
+        base.altered(output=OutputFormat(kind="json_schema", schema=Raw(b"{}"))),
+        base.altered(output=OutputFormat(kind="regex", pattern="a")),
+        base.altered(output=OutputFormat(kind="choice", choices=("a", "b"))),
         chat(logprobs=2),
         completion("a").altered(suffix="b"),
         EmbedCall(model=base.model, inputs=("a",)),
@@ -208,13 +213,6 @@ async def test_what_it_cannot_do_is_refused_before_it_computes(provider: EngineP
         with pytest.raises(ServerError) as caught:
             await whole(provider, call)
         assert caught.value.kind is ErrorKind.UNSUPPORTED
-
-
-async def test_a_constraint_is_refused_not_ignored(provider: EngineProvider) -> None:
-    generation = Generation(prompt="a", constraint="root ::= 'b'")
-    with pytest.raises(ServerError, match="cannot constrain") as caught:
-        await anext(inside(provider).generate(generation))
-    assert caught.value.kind is ErrorKind.UNSUPPORTED
 
 
 async def test_an_unknown_model_is_not_found(provider: EngineProvider) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from llm_server.contract import ErrorKind, ServerError
+from llm_server.engine.constraint import Constraint, marked
 from llm_server.engine.runtime import (
     Ended,
     Generation,
@@ -20,7 +21,6 @@ from llm_server.engine.runtime import (
     RuntimeLoadError,
     closing,
     overflow,
-    refuse_constraint,
 )
 from llm_server.engine.stops import StopScanner
 
@@ -81,7 +81,6 @@ class XllamacppRuntime:
 
     async def generate(self, generation: Generation) -> Pieces:
         """Generate in one of llama.cpp's slots."""
-        refuse_constraint(generation)
         loop, inbox = asyncio.get_running_loop(), asyncio.Queue[_Item]()
         flow = _Flow(generation.stop, lambda item: loop.call_soon_threadsafe(inbox.put_nowait, item))
         self._flows.add(flow)
@@ -100,11 +99,15 @@ class XllamacppRuntime:
 
     def _run(self, generation: Generation, flow: "_Flow") -> None:
         try:
+            if generation.constraint is not None:
+                flow.constraint = Constraint(generation.constraint)
             self._server.handle_completions(_body(generation, self._resources.context), flow)
+        except ServerError as error:
+            flow.fail(error)
         except Exception as error:  # noqa: BLE001 - the library's errors have no common type; the caller needs one
-            flow.fail(f"{type(error).__name__}: {error}")
+            flow.fail(_failed(f"{type(error).__name__}: {error}"))
         else:
-            flow.fail("it stopped without an end")
+            flow.fail(_failed("it stopped without an end"))
 
     async def count(self, text: str) -> int:
         """Ask llama.cpp's tokenizer, which only its socket offers."""
@@ -139,6 +142,7 @@ class _Flow:
 
     def __init__(self, stops: tuple[str, ...], deliver: Callable[[_Item], object]) -> None:
         self.cancelled = False
+        self.constraint: Constraint | None = None
         self._scanner = StopScanner(stops)
         self._deliver = deliver
         self._over = False
@@ -151,6 +155,9 @@ class _Flow:
             self._end(_failure(said["error"]))
             return True
         choice = said["choices"][0]
+        if self._strays(choice["text"], choice["finish_reason"]):
+            self._end(_failed("it left the grammar"))
+            return True
         text = self._scanner.feed(choice["text"])
         if choice["finish_reason"] and not self._scanner.matched:
             text += self._scanner.end()
@@ -160,10 +167,16 @@ class _Flow:
             self._end(self._ended(choice["finish_reason"], said["timings"]))
         return self._over
 
-    def fail(self, detail: str) -> None:
-        """Deliver an error if no end was delivered."""
+    def _strays(self, text: str, reason: str | None) -> bool:
+        """Tell whether the text is not in the grammar, or over where the grammar goes on."""
+        if self.constraint is None:
+            return False
+        return not self.constraint.takes(text) or (reason == "stop" and not self.constraint.complete)
+
+    def fail(self, error: ServerError) -> None:
+        """Deliver ``error`` if no end was delivered."""
         if not (self._over or self.cancelled):
-            self._end(ServerError(ErrorKind.UPSTREAM_ERROR, "The embedded model failed.", detail=detail))
+            self._end(error)
 
     def abandon(self) -> None:
         """Stop, because the engine closes; whoever waits is told."""
@@ -191,7 +204,8 @@ def _body(generation: Generation, context: int) -> dict[str, Any]:
     Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (POST /completion)
     """
     penalised = generation.frequency_penalty or generation.presence_penalty
-    return {
+    constrained = {} if generation.constraint is None else {"grammar": marked(generation.constraint)}
+    return constrained | {
         "prompt": generation.prompt,
         "stream": True,
         "max_tokens": -1 if generation.max_tokens is None else generation.max_tokens,
@@ -214,4 +228,8 @@ def _failure(error: dict[str, Any]) -> ServerError:
     message = str(error.get("message", ""))
     if error.get("code") == 400:
         return ServerError(ErrorKind.INVALID_REQUEST, f"The embedded model refuses the request: {message}")
-    return ServerError(ErrorKind.UPSTREAM_ERROR, "The embedded model failed.", detail=message)
+    return _failed(message)
+
+
+def _failed(detail: str) -> ServerError:
+    return ServerError(ErrorKind.UPSTREAM_ERROR, "The embedded model failed.", detail=detail)

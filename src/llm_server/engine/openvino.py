@@ -25,7 +25,6 @@ from llm_server.engine.runtime import (
     RuntimeLoadError,
     closing,
     overflow,
-    refuse_constraint,
 )
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -77,8 +76,14 @@ class OpenvinoRuntime:
             await self._running()
 
     async def generate(self, generation: Generation) -> Pieces:
-        """Generate; once more if the worker dies before it said anything."""
-        refuse_constraint(generation)
+        """Generate; once more if the worker dies before it said anything.
+
+        Refuses a constraint: its pipeline takes grammars of xgrammar, not of llguidance, and one that it
+        cannot compile fails every request in the batch.
+        """
+        if generation.constraint is not None:
+            message = "The OpenVINO runtime takes no grammars; the xllamacpp runtime does."
+            raise ServerError(ErrorKind.UNSUPPORTED, message)
         delivered = False
         for turn in (nullcontext(), self._suspects):
             try:

@@ -32,6 +32,7 @@ from llm_server.contract import (
     missing,
 )
 from llm_server.engine.config import EngineConfig
+from llm_server.engine.constraint import available
 from llm_server.engine.merging import merged
 from llm_server.engine.model import Model
 from llm_server.engine.runtime import Ended, Generation
@@ -65,6 +66,8 @@ class EngineProvider:
         self._config = config
         self._models = {model.name: Model(model, config) for model in config.models}
         self._on_progress = on_progress
+        grammar = config.runtime == "xllamacpp" and available()
+        self._facts = {model.name: _facts(model.context, grammar=grammar) for model in config.models}
 
     async def start(self) -> None:
         """Load the models, one after the other: loading is bound by the disk and the cores."""
@@ -100,9 +103,7 @@ class EngineProvider:
 
     def facts(self, model: str) -> Facts:
         """Return what ``model`` can do; every model of the engine can do the same."""
-        found = self._models.get(model)
-        context = found.config.context if found else None
-        return replace(_FACTS, context_tokens=context, max_output_tokens=context)
+        return self._facts.get(model, _FACTS)
 
     async def __call__(self, call: Call, ctx: Context) -> Events:
         """Answer a chat, text or count call."""
@@ -132,8 +133,12 @@ class EngineProvider:
 
 async def _chunks(model: Model, call: ChatCall | TextCall) -> AsyncGenerator[Chunk, None]:
     """Generate all choices of ``call`` in one batch; say that it started when the first of them has."""
-    prompts = _prompts(model, call)
-    generations = [each for prompt in prompts for each in _generations(prompt, call.sampling, model)]
+    constraint = _constraint(call)
+    generations = [
+        replace(each, constraint=constraint)
+        for prompt in _prompts(model, call)
+        for each in _generations(prompt, call.sampling, model)
+    ]
     model.scheduler.expect(len(generations))
     started: tuple[Event, ...] = (Started(model=call.model, created=int(time.time())),)
     tally = _Tally(choices=call.sampling.n)
@@ -190,6 +195,21 @@ def _generations(prompt: str, sampling: Sampling, model: Model) -> Iterator[Gene
             presence_penalty=sampling.presence_penalty or 0.0,
             stop=sampling.stop,
         )
+
+
+def _constraint(call: ChatCall | TextCall) -> str | None:
+    """Return the grammar that the answer must match; other forms are for a stage in front to make one of."""
+    output = call.output if isinstance(call, ChatCall) else None
+    if output is None:
+        return None
+    if output.kind != "grammar":
+        message = f"The model {call.model} is constrained by a grammar only, not by {output.kind}."
+        raise ServerError(ErrorKind.UNSUPPORTED, message, param="response_format")
+    return output.grammar
+
+
+def _facts(context: int, *, grammar: bool) -> Facts:
+    return replace(_FACTS, grammar=grammar, context_tokens=context, max_output_tokens=context)
 
 
 def _dropped(call: ChatCall | TextCall) -> Iterator[str]:

@@ -11,8 +11,9 @@ from llm_server.contract import ErrorKind, ServerError
 class Generation(Struct, frozen=True, kw_only=True):
     """One request to a runtime. ``seed`` ``None`` draws a random one; ``top_k`` 0 is the whole vocabulary.
 
-    ``constraint`` is a grammar that the text must match. It is part of the request and not of the batch, so
-    that constrained and free requests share one; a runtime that cannot constrain refuses it.
+    ``constraint`` is a grammar, in llguidance's Lark, that the text must match. It is part of the request and
+    not of the batch, so that constrained and free requests share one; a runtime that cannot constrain refuses
+    it. A text that ends for another reason than ``length`` or a stop sequence is whole by the grammar.
     """
 
     prompt: str
@@ -97,9 +98,3 @@ def overflow(prompt_tokens: int, context: int) -> ServerError:
 def closing() -> ServerError:
     """Return the error for a request that meets the end of the engine."""
     return ServerError(ErrorKind.UNAVAILABLE, "The embedded engine is shutting down.")
-
-
-def refuse_constraint(generation: Generation) -> None:
-    """Raise ``UNSUPPORTED`` if ``generation`` has a constraint: running it free would be a silent lie."""
-    if generation.constraint is not None:
-        raise ServerError(ErrorKind.UNSUPPORTED, "The engine cannot constrain its output to a grammar.")
