@@ -113,14 +113,16 @@ class _Bytes:
 
 def _json_schema(output: OutputFormat) -> Compiled:
     """Try the schema as it is, then ``oneOf`` as ``anyOf``, then without what is unknown, then relaxed."""
-    schema = load(bytes(output.schema))
-    failure = ""
-    for value, options, lost in _attempts(simplified(schema)):
-        text = _schema_text(value, options)
-        failed, messages = _validate(text, written=False)
+    failure, messages = "", [""]
+    for value, options, lost in _attempts(simplified(load(bytes(output.schema)))):
+        if "coerce_one_of" in options and "oneOf" not in failure:
+            continue  # it would fail for the same reason
+        schema_text = _schema_text(value, options)
+        # Through Lark it would be the same compiler, behind a parser that costs more than most schemas.
+        failed, messages = _validate(engine().LLMatcher.grammar_from_json_schema(schema_text), written=False)
         if not failed:
             dropped = tuple(sorted({*lost, *(word for message in messages for word in _words(message))}))
-            return Compiled(output.kind, "relaxed" if dropped else "exact", text, dropped)
+            return Compiled(output.kind, "relaxed" if dropped else "exact", _lark(schema_text), dropped)
         failure = failure or messages[0]
     if "Unsatisfiable" in messages[0]:
         raise _refused(ErrorKind.INVALID_REQUEST, "No value can satisfy the schema", messages[0])
@@ -139,13 +141,18 @@ def _validate(text: str, *, written: bool) -> tuple[bool, list[str]]:
     """Return whether llguidance refuses ``text``, and its messages; less work for what a caller wrote."""
     fuel, size = (200_000, 20_000) if written else (1_000_000, 200_000)
     limits = engine().LLParserLimits(initial_lexer_fuel=fuel, max_grammar_size=size)
-    failed, messages = engine().LLMatcher.validate_grammar_with_warnings(text, limits=limits)
+    failed, messages = engine().LLMatcher.validate_grammar_with_warnings(
+        text, _bytes_tokenizer(), limits=limits
+    )
     return bool(failed), list(messages)
 
 
 def _schema_text(value: dict[str, Any], options: dict[str, bool]) -> str:
-    schema = value | {"x-guidance": LAYOUT | options}
-    return f"{HEADER}start: %json {msgspec.json.encode(schema).decode()}"
+    return msgspec.json.encode(value | {"x-guidance": LAYOUT | options}).decode()
+
+
+def _lark(schema_text: str) -> str:
+    return f"{HEADER}start: %json {schema_text}"
 
 
 _WARNINGS = (
@@ -165,7 +172,7 @@ def _words(warning: str) -> list[str]:
 
 
 def _json_object(output: OutputFormat) -> Compiled:
-    return Compiled(output.kind, "exact", _schema_text({"type": "object"}, {}))
+    return Compiled(output.kind, "exact", _lark(_schema_text({"type": "object"}, {})))
 
 
 def _regex(output: OutputFormat) -> Compiled:

@@ -1,6 +1,7 @@
 """Schemas that the rest may trust: well-formed for their draft, bounded, with no way out of the document."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -22,13 +23,15 @@ class Schema(Struct, frozen=True, eq=False):
     """A JSON Schema that passed every check of :func:`load`.
 
     ``canonical`` is its text with sorted keys and no white space, ``id`` the SHA-256 of that in hexadecimal:
-    two spellings of one schema have the same. ``value`` is the parsed form, shared by all: never change it.
+    two spellings of one schema have the same. ``value`` is the parsed form and ``document`` knows
+    where its references lead; both are shared by all: never change them.
     """
 
     canonical: bytes
     id: str
     draft: Draft
     value: dict[str, Any]
+    document: References
 
 
 def load(source: bytes | Mapping[str, Any]) -> Schema:
@@ -68,7 +71,9 @@ def _checked(text: bytes) -> Schema:
     if (size := _constraints(document, canonical)) > MAX_BYTES:
         refuse((), f"it has {size} bytes without its descriptions; at most {MAX_BYTES} are taken.")
     check_bounds(document)
-    return Schema(canonical, sha256(canonical).hexdigest(), draft, value)
+    if objection := _objection(lambda: build(value, draft, formats=True)):
+        refuse(*objection)
+    return Schema(canonical, sha256(canonical).hexdigest(), draft, value, document)
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
@@ -96,20 +101,18 @@ def _draft(value: dict[str, Any]) -> Draft:
     """Return the first draft that takes ``value``; refuse with the objection of the first."""
     objections: list[tuple[Path, str]] = []
     for draft in candidates(value):
-        objection = _objection(value, draft)
+        candidate = {**value, "$schema": METASCHEMAS[draft]}
+        objection = _objection(partial(engine().meta.validate, candidate))
         if objection is None:
             return draft
         objections.append(objection)
-    path, reason = objections[0]
-    return refuse(path, f"{shortened(reason)}.")
+    return refuse(*objections[0])
 
 
-def _objection(value: dict[str, Any], draft: Draft) -> tuple[Path, str] | None:
-    """Return the place and the reason for which ``value`` is no schema of ``draft``, if it is none."""
-    library = engine()
+def _objection(check: Callable[[], object]) -> tuple[Path, str] | None:
+    """Return the place and the reason for which ``check`` fails, if it does."""
     try:
-        library.meta.validate({**value, "$schema": METASCHEMAS[draft]})
-        build(value, draft, formats=True)
-    except library.ValidationError as error:
-        return tuple(error.instance_path), error.message
+        check()
+    except engine().ValidationError as error:
+        return tuple(error.instance_path), f"{shortened(error.message)}."
     return None

@@ -1,14 +1,15 @@
 """A schema said again in the words that grammar compilers know best, with the same meaning."""
 
-from functools import cached_property
 from itertools import combinations
 from typing import Any
+
+import msgspec
 
 from llm_server.structured.disjoint import disjoint, within
 from llm_server.structured.drafts import Draft
 from llm_server.structured.equivalences import RULED, RULES, Node
 from llm_server.structured.keywords import REFERENCES, is_schema, mapped
-from llm_server.structured.references import References, references
+from llm_server.structured.references import references
 from llm_server.structured.schema import ANNOTATIONS, Schema
 
 _SILENT = ANNOTATIONS | {
@@ -44,7 +45,7 @@ class _Simplifier:
 
     def __init__(self, schema: Schema) -> None:
         self._root = schema.value
-        self._identifier = "id" if schema.draft == "4" else "$id"
+        self._document = schema.document
         # Until draft 7 a reference stands alone: its siblings are not looked at (draft 7 core, section 8.3).
         self._ref_alone = schema.draft in {"4", "6", "7"}
         age = _DRAFTS.index(schema.draft)
@@ -52,11 +53,8 @@ class _Simplifier:
             key for key, draft in _SINCE.items() if _DRAFTS.index(draft) > age
         }
         self._names: dict[int, str] = {}
+        self._compared: dict[bytes, bool] = {}
         self._queue: list[tuple[str, Any]] = []
-
-    @cached_property
-    def _document(self) -> References:
-        return References(self._root, self._identifier)
 
     def document(self) -> Node:
         """Return the whole; every name that a reference got is defined in it."""
@@ -94,7 +92,11 @@ class _Simplifier:
     def _all_disjoint(self, options: list[Any]) -> bool:
         if len(options) > MAX_COMPARED:
             return False
-        return all(disjoint(one, other, self._document) for one, other in combinations(options, 2))
+        text = msgspec.json.encode(options)
+        if text not in self._compared:  # the same alternatives stand in many places of large schemas
+            pairs = combinations(options, 2)
+            self._compared[text] = all(disjoint(one, other, self._document) for one, other in pairs)
+        return self._compared[text]
 
     def _named(self, reference: str, node: Node) -> str:
         target = self._document.target(reference, node)
