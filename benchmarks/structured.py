@@ -6,9 +6,8 @@ Schemas and instances are those of JSONSchemaBench with the tests of MaskBench
 ``usable``: the schema is taken and compiles. ``correct``: it compiles, every valid instance goes through the
 grammar token by token, and no invalid one is delivered. Delivered means through the grammar and through
 validation, for every backend: that is how the server answers; ``alone`` counts without validation. Instances
-are written as ``json.dumps`` writes them. JSON objects have no order, grammars do: ``correct`` takes properties
-as the instance has them, ``any order`` also in the order of the schema. Times are processor time; ``compile`` is
-from a loaded schema to a grammar that is known to be taken, ``mask`` the mean over all tokens of all instances.
+are written as ``json.dumps`` does it. JSON objects have no order, grammars do: ``correct`` takes properties in the order of the instance, ``any order`` also in that of the schema. Times are processor time; ``compile`` is
+from a loaded schema to a grammar that is known to be taken, ``mask`` the mean over all tokens of instances.
 """
 
 import argparse
@@ -94,7 +93,8 @@ def row(outcomes: list[Outcome]) -> tuple[str, ...]:
     )
     known = any(each.guarantee for each in outcomes)
     return tuple(
-        "-" if head == "exact %" and not known else f"{each:.1f}" for head, each in zip(HEADS, figures)
+        "-" if head == "exact %" and not known else f"{each:.1f}"
+        for head, each in zip(HEADS, figures, strict=True)
     )
 
 

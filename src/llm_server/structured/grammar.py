@@ -17,8 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from llm_server.contract import ErrorKind, OutputFormat, ServerError
+from llm_server.structured.affording import affordable
+from llm_server.structured.equivalences import Node
 from llm_server.structured.problems import shortened
-from llm_server.structured.relaxing import relaxed
+from llm_server.structured.relaxing import Keeping, relaxed
 from llm_server.structured.remembering import Recent
 from llm_server.structured.schema import load
 from llm_server.structured.simplifying import simplified
@@ -129,12 +131,15 @@ def _json_schema(output: OutputFormat) -> Compiled:
     raise _refused(ErrorKind.UNSUPPORTED, "The schema cannot be enforced by a grammar", failure)
 
 
-def _attempts(value: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, bool], tuple[str, ...]]]:
+def _attempts(value: Node) -> Iterator[tuple[Node, dict[str, bool], tuple[str, ...]]]:
     """Yield what to compile, with which options, and what is lost already; each asks for less."""
-    yield value, {}, ()
-    yield value, {"coerce_one_of": True}, ()
-    yield value, {"lenient": True}, ()
-    yield relaxed(value)[0], {"lenient": True}, relaxed(value)[1]
+    keeping = affordable(value)
+    if keeping == Keeping():
+        yield value, {}, ()
+        yield value, {"coerce_one_of": True}, ()
+        yield value, {"lenient": True}, ()
+    fewer, lost = relaxed(value, keeping)
+    yield fewer, {"lenient": True}, lost
 
 
 def _validate(text: str, *, written: bool) -> tuple[bool, list[str]]:
