@@ -40,8 +40,8 @@ from llm_server.structured.stage import Structured
 from llm_server.testing import FakeProvider
 
 TARGET_US = 50.0
-"""CPU microseconds that a form may cost at the median, with a warm schema; streams that are held back and told
-anew cost more with every chunk, and are shown without being held to it."""
+"""CPU microseconds that a form may cost at the median, with a warm schema; streams that are held back and
+told anew cost more with every chunk, and are shown without being held to it."""
 
 SCHEMA = {
     "type": "object",

@@ -24,6 +24,7 @@ from llm_server.contract import (
     TextDelta,
     TokenCount,
     Usage,
+    fold,
 )
 from llm_server.pipeline import Counted, Observed, Routed
 from llm_server.routing import FixedOrder, RoutingConfig
@@ -124,3 +125,11 @@ async def test_only_counts_are_estimated() -> None:
     with pytest.raises(ServerError) as caught:
         await collect(handler(CALL, Context(request_id="r")))
     assert caught.value.kind is ErrorKind.UNSUPPORTED
+
+
+async def test_tokens_that_nobody_was_given_are_told_too() -> None:
+    handler, observer = observed(FakeProvider("a"))
+    ctx = Context(request_id="r", wasted=Usage(input_tokens=100, output_tokens=10))
+    chunks = await collect(handler(CALL, ctx))
+    told = fold([chunk for chunk in chunks if isinstance(chunk, Chunk)]).usage
+    assert observer.usages == [told + ctx.wasted]

@@ -1,4 +1,4 @@
-"""Ten ways to answer wrongly, by every method, whole and streamed: mended or refused, never passed as valid."""
+"""Ways to answer wrongly, by every method, whole and streamed: mended or refused, never passed as valid."""
 
 import json
 from typing import Any

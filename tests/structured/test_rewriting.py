@@ -134,27 +134,30 @@ def instances(schema: Schema, root: Schema) -> st.SearchStrategy[Any]:
         return st.just(schema["const"])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    match schema["type"]:
-        case "object":
-            required = schema["required"]
-            made = {name: instances(each, root) for name, each in schema["properties"].items()}
-            return st.fixed_dictionaries(
-                {name: each for name, each in made.items() if name in required},
-                optional={name: each for name, each in made.items() if name not in required},
-            )
-        case "array":
-            return st.lists(instances(schema["items"], root), max_size=3)
-        case "integer":
-            return st.integers(1, 9)
-        case "number":
-            return st.integers(-5, 5)
-        case "boolean":
-            return st.booleans()
-        case "null":
-            return st.none()
-        case ["string", "null"]:
-            return st.sampled_from(["abc", None])
-    return {"date": st.just("2026-01-31")}.get(schema.get("format", ""), st.sampled_from(["a", "abc", "cb"]))
+    if schema["type"] == "object":
+        required = schema["required"]
+        made = {name: instances(each, root) for name, each in schema["properties"].items()}
+        return st.fixed_dictionaries(
+            {name: each for name, each in made.items() if name in required},
+            optional={name: each for name, each in made.items() if name not in required},
+        )
+    if schema["type"] == "array":
+        return st.lists(instances(schema["items"], root), max_size=3)
+    return _scalars(schema)
+
+
+def _scalars(schema: Schema) -> st.SearchStrategy[Any]:
+    if schema.get("format") == "date":
+        return st.just("2026-01-31")
+    made: dict[str, st.SearchStrategy[Any]] = {
+        "integer": st.integers(1, 9),
+        "number": st.integers(-5, 5),
+        "boolean": st.booleans(),
+        "null": st.none(),
+        "string": st.sampled_from(["a", "abc", "cb"]),
+        "['string', 'null']": st.sampled_from(["abc", None]),
+    }
+    return made[str(schema["type"])]
 
 
 def answered(value: Any, sent: Schema, root: Schema) -> Any:

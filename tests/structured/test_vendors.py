@@ -1,4 +1,4 @@
-"""The whole server between callers of two dialects and seven scripted vendors that answer wrongly in ten ways."""
+"""The whole server between callers of two dialects and seven scripted vendors that answer wrongly."""
 
 import json
 from typing import Any

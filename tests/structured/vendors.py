@@ -33,7 +33,7 @@ REFUSAL = "I cannot help with that."
 
 
 def script(vendor: str, request: Request, text: str) -> Script:
-    """Return the script with which ``vendor`` says ``text`` as ``request`` wants it; :data:`REFUSAL` is one."""
+    """Return the script with which ``vendor`` says ``text`` as ``request`` wants it, or refuses to."""
     stream = wants_stream(request)
     say = {"gemini": _gemini, "cohere": _cohere, "anthropic": _anthropic}.get(vendor, _openai)
     body = say(request.json(), text, stream=stream)

@@ -1,7 +1,6 @@
 """From the text that a model wrote to a value: strictly, or as leniently as is possible without inventing."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import jiter
@@ -11,7 +10,7 @@ _FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n?(?P<inside>.*?)```", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _QUOTES = ('"', "'", "`")
 MAX_REPAIRED = 256 * 1024
-"""Characters up to which a broken text is repaired: repairing is slow Python."""
+"""Characters up to which a broken text is read leniently: that is slow Python."""
 
 
 def strict(text: str) -> Any:
@@ -41,12 +40,18 @@ def lenient(text: str) -> Any:
     Raises:
         ValueError: there is no such value.
     """
-    for candidate in _candidates(text):
-        try:
-            return strict(candidate)
-        except ValueError:
-            continue
-    return _repaired(text)
+    if len(text) > MAX_REPAIRED:
+        raise ValueError("too long to be read leniently")
+    fences = [found["inside"] for found in _FENCE.finditer(text)]
+    body = fences[0] if len(fences) == 1 else text
+    starts = [at for mark in "{[" if (at := body.find(mark)) >= 0]
+    if not starts or not _is_one_value(body := body[min(starts) :]):
+        raise ValueError("no JSON value, or more than one")
+    end = max(body.rfind("}"), body.rfind("]")) + 1
+    try:
+        return strict(body[:end])
+    except ValueError:
+        return _repaired(body[:end])
 
 
 def bare(text: str) -> str:
@@ -57,27 +62,10 @@ def bare(text: str) -> str:
     return inside[1:-1] if quoted else inside
 
 
-def _candidates(text: str) -> Iterator[str]:
-    """Yield where the value may be: in the only fence, from the first bracket to the last of its kind."""
-    fences = [found["inside"] for found in _FENCE.finditer(text)]
-    if len(fences) == 1:
-        yield fences[0]
-    starts = [at for mark in "{[" if (at := text.find(mark)) >= 0]
-    for start in sorted(starts):
-        end = text.rfind("}" if text[start] == "{" else "]")
-        if end > start:
-            yield text[start : end + 1]
-
-
 def _repaired(text: str) -> Any:
-    fences = [found["inside"] for found in _FENCE.finditer(text)]
-    body = fences[0] if len(fences) == 1 else text
-    starts = [at for mark in "{[" if (at := body.find(mark)) >= 0]
-    if not starts or len(text) > MAX_REPAIRED or not _is_one_value(body[min(starts) :]):
-        raise ValueError("no JSON value")
     import json_repair
 
-    value = json_repair.loads(body[min(starts) :])
+    value = json_repair.loads(text)
     if not isinstance(value, dict | list):
         raise ValueError("no JSON value")
     return value

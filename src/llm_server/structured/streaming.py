@@ -159,6 +159,8 @@ class _Retold(_Line):
 
     def add(self, event: _Content) -> list[Event]:
         super().add(event)
+        if self._source is None:
+            self._part = event.part + isinstance(event, ReasoningDelta)
         if isinstance(event, TextDelta):
             return [] if self._method.calls else self._grown(event.text, event)
         if isinstance(event, ToolDelta) and self._method.calls:
