@@ -64,9 +64,10 @@ def demand_of(call: ChatCall, tool: Tool | None, *, formats: bool) -> Demand:
         ServerError: ``INVALID_REQUEST`` for a schema or a pattern that is none, or too large.
     """
     if tool is not None:
-        schema = load(bytes(tool.parameters) or _ANY_OBJECT)
+        own = bytes(tool.parameters) or _ANY_OBJECT
+        schema = load(own)
         output = OutputFormat(
-            kind="json_schema", schema=Raw(schema.canonical), name=tool.name, description=tool.description
+            kind="json_schema", schema=Raw(own), name=tool.name, description=tool.description
         )
         return Demand(output, schema, Validator.of(schema, formats), tool=tool)
     assert call.output is not None

@@ -61,25 +61,37 @@ def rewrite(schema: Schema, rules: SchemaRules) -> Rewritten:
 
 
 def _as_it_is(root: Node, *, wrapping: bool) -> Rewritten:
-    """Wrap at most; references then start one floor lower."""
-    sent = wrapper(_lowered(root)) if wrapping else root
-    restorer = Restorer(sent, {}, WRAPPED if wrapping else "")
-    return Rewritten(sent, (), restorer.whole, not wrapping, not wrapping, restorer)
+    """Wrap at most. Definitions stay at the root; other references into it then start one floor lower."""
+    if not wrapping:
+        restorer = Restorer(root, {}, "")
+        return Rewritten(root, (), restorer.whole, True, True, restorer)
+    stays = {key: each for key, each in root.items() if key in _STAYS}
+    inner = {key: each for key, each in root.items() if key not in _STAYS and key not in {"$id", "id"}}
+    sent = _lowered({**wrapper(inner), **stays})
+    restorer = Restorer(sent, {}, WRAPPED)
+    return Rewritten(sent, (), restorer.whole, False, False, restorer)
+
+
+_STAYS = ("$schema", "$defs", "definitions")
+"""What of a root stays the root's when the rest becomes a property."""
+_DEFINED = ("#/$defs/", "#/definitions/")
 
 
 def _lowered(value: Any) -> Any:
-    """Return ``value`` with every local reference starting at the wrapped property."""
+    """Return ``value`` with every reference into the old root starting at the property that it became."""
     if isinstance(value, list):
         return [_lowered(each) for each in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: f"#/properties/{WRAPPED}{each[1:]}"
-        if key == "$ref" and isinstance(each, str) and (each == "#" or each.startswith("#/"))
-        else _lowered(each)
+        key: _moved(each) if key == "$ref" and isinstance(each, str) else _lowered(each)
         for key, each in value.items()
-        if key != "$schema"
     }
+
+
+def _moved(reference: str) -> str:
+    into = reference == "#" or (reference.startswith("#/") and not reference.startswith(_DEFINED))
+    return f"#/properties/{WRAPPED}{reference[1:]}" if into else reference
 
 
 def _unmarked(value: Any, dispensable: dict[int, frozenset[str]]) -> Any:
