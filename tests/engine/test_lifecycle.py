@@ -119,6 +119,13 @@ async def test_closing_ends_what_runs(configure: Configure) -> None:
         await whole(engine, chat())
 
 
+async def test_closing_right_after_loading_ends(configure: Configure) -> None:
+    for _ in range(8):  # llama.cpp's loop used to miss the order to end about every other time
+        engine = await started(configure(slots=1))
+        await engine.close()
+        assert engine.state()[0] is State.FAILED
+
+
 async def test_closing_lets_what_runs_end(configure: Configure) -> None:
     engine = await started(configure(slots=1, drain_timeout_s=60.0))
     answers = engine(chat(stream=True, max_tokens=8, temperature=0.0), Context(request_id="test"))

@@ -54,7 +54,11 @@ class XllamacppRuntime:
         except ImportError as error:
             raise RuntimeLoadError("xllamacpp is not installed: pip install 'llm-server[local]'") from error
         try:
-            return xllamacpp.Server(self._parameters(xllamacpp))
+            server = xllamacpp.Server(self._parameters(xllamacpp))
+            # Its loop misses an order to end that comes before it runs, and closing would wait for ever with
+            # the GIL held: an answer shows that it runs.
+            server.handle_completions({"prompt": " ", "max_tokens": 1}, lambda _: False)
+            return server
         except RuntimeError as error:
             raise RuntimeLoadError(f"llama.cpp cannot load {self._resources.path}: {error}") from error
 
