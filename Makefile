@@ -27,6 +27,7 @@ test: $(VENV)/.dev programs ## Install all that the tests need and run every tes
 
 programs: $(VENV)/.dev
 	@$(BIN)/python tools/programs.py
+	@$(BIN)/python tools/suite.py
 
 lint: $(VENV)/.dev ## Check style, types, the walls between rooms and the budgets
 	$(BIN)/ruff check

@@ -6,7 +6,8 @@ Schemas and instances are those of JSONSchemaBench with the tests of MaskBench
 ``usable``: the schema is taken and compiles. ``correct``: it compiles, every valid instance goes through the
 grammar token by token, and no invalid one is delivered. Delivered means through the grammar and through
 validation, for every backend: that is how the server answers; ``alone`` counts without validation. Instances
-are written as ``json.dumps`` does it. JSON objects have no order, grammars do: ``correct`` takes properties in the order of the instance, ``any order`` also in that of the schema. Times are processor time; ``compile`` is
+are written as ``json.dumps`` does it. JSON objects have no order, grammars do: ``correct`` takes properties in
+the order of the instance, ``any order`` also in that of the schema. Times are processor time; ``compile`` is
 from a loaded schema to a grammar that is known to be taken, ``mask`` the mean over all tokens of instances.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ from llm_server.engine import EngineConfig, install
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data" / "jsonschemabench"
 OURS = next(iter(BACKENDS))
+PEERS = "pip install --no-deps xgrammar==0.2.8 apache-tvm-ffi outlines-core==0.2.14 numpy"
+"""Without their dependencies: xgrammar names torch and transformers, 2 GB that this does not use."""
 
 
 class Target(NamedTuple):
@@ -140,7 +144,10 @@ def main() -> int:
         return 0
     model = install("smollm2-135m", EngineConfig().data_dir.expanduser())
     results: dict[str, list[tuple[Case, Outcome]]] = {}
-    for name in BACKENDS:
+    absent = [name for name, backend in BACKENDS.items() if find_spec(backend.needs) is None]
+    if absent:
+        print(f"Not installed, so not measured: {', '.join(absent)}. For them: {PEERS}")
+    for name in (name for name in BACKENDS if name not in absent):
         cases = read(chosen.data, chosen.each if name == OURS else chosen.peers)
         worker = Worker(name, model, chosen.limit)
         results[name] = [(case, worker.run(case)) for case in cases]

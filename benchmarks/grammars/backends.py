@@ -10,7 +10,7 @@ import sys
 import types
 from abc import ABC, abstractmethod
 from time import thread_time
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Raw
 
@@ -37,7 +37,9 @@ class Walked(NamedTuple):
 
 
 class Backend(ABC):
-    """One engine."""
+    """One engine; ``needs`` names its package."""
+
+    needs: ClassVar[str]
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -78,6 +80,8 @@ class Backend(ABC):
 class Ours(Backend):
     """llguidance through the server's own chain."""
 
+    needs = "llguidance"
+
     def compile(self, schema: Any) -> Ready:
         text = json.dumps(schema).encode()
         load(text)  # is checked and kept where it arrives, whatever the method
@@ -106,6 +110,8 @@ class Ours(Backend):
 
 class XGrammar(Backend):
     """xgrammar as it comes; its masks need no torch, only its imports do."""
+
+    needs = "xgrammar"
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
@@ -138,6 +144,8 @@ class XGrammar(Backend):
 
 class OutlinesCore(Backend):
     """outlines-core: a regular expression, indexed for the whole vocabulary."""
+
+    needs = "outlines_core"
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)

@@ -40,17 +40,23 @@ def refuse(path: Path, text: str) -> NoReturn:
 
 def check_nesting(value: Any) -> None:
     """Refuse JSON nested deeper than :data:`MAX_NESTING`; comes first, so that others may recurse."""
-    level = [value]
-    for _ in range(MAX_NESTING + 1):
+    if deeper(value, MAX_NESTING):
+        refuse((), f"it is nested deeper than {MAX_NESTING} levels of JSON.")
+
+
+def deeper(value: Any, levels: int) -> bool:
+    """Tell whether ``value`` has more than ``levels`` objects and arrays inside each other."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
         if not level:
-            return
+            return False
         level = [
             child
             for each in level
             for child in (each.values() if isinstance(each, dict) else each)
             if isinstance(child, dict | list)
         ]
-    refuse((), f"it is nested deeper than {MAX_NESTING} levels of JSON.")
+    return bool(level)
 
 
 def check_bounds(document: References) -> None:

@@ -23,6 +23,8 @@ def negated(schema: Any, siblings: Node, own: Any = None) -> Any:
     opposites = [each for keyword in schema for each in _opposites(schema, keyword, siblings, own)]
     if any(each is None for each in opposites):
         return None
+    if not opposites:
+        return False  # keywords that nothing can break, such as an empty list of required properties
     return opposites[0] if len(opposites) == 1 else {"anyOf": opposites}
 
 

@@ -58,8 +58,10 @@ _RECENT: Recent[bytes, Schema] = Recent(count=512, weight=4 * 1024 * 1024)
 def _written(source: Mapping[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(source)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         refuse((), f"it is not JSON: {error}.")
+    except RecursionError:
+        refuse((), "it is nested too deep.")
 
 
 def _checked(text: bytes) -> Schema:

@@ -3,6 +3,7 @@
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from llm_server.structured.bounds import deeper
 from llm_server.structured.drafts import build
 from llm_server.structured.problems import Problem
 from llm_server.structured.remembering import Recent
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 MAX_PROBLEMS = 32
 """Most problems that are told of one value: the reader of more is not helped."""
+
+MAX_DEPTH = 256
+"""Most objects and arrays inside each other: jsonschema-rs recurses, and its overflow ends the process."""
 
 
 class Validator:
@@ -36,12 +40,11 @@ class Validator:
 
         An ``anyOf`` or ``oneOf`` is one problem, which names what its nearest alternative wants.
         """
-        try:
-            if self._compiled.is_valid(value):
-                return ()
-            return tuple(problem(error) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS))
-        except (ValueError, RecursionError) as error:  # nested deeper than the engine reads
-            return (Problem("", "depth", "a value that can be judged", str(error)),)
+        if deeper(value, MAX_DEPTH):
+            return (Problem("", "depth", f"at most {MAX_DEPTH} values inside each other", "more"),)
+        if self._compiled.is_valid(value):
+            return ()
+        return tuple(problem(error) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS))
 
 
 _RECENT: Recent[tuple[str, bool], Validator] = Recent(count=512, weight=4 * 1024 * 1024)

@@ -17,6 +17,11 @@ Facts = dict[str, Any]
 def problem(error: "ValidationError") -> Problem:
     """Return ``error`` of jsonschema-rs as a problem."""
     keyword, facts = error.kind.name, error.kind.as_dict()
+    if keyword == "falseSchema" and error.schema_path[-1:] == ["additionalProperties"]:
+        # Where no properties are declared, jsonschema-rs tells the value but not its name.
+        return Problem(
+            pointer(error.instance_path), "additionalProperties", _CLOSED, shortened(text(error.instance))
+        )
     expected = _EXPECTED[keyword](facts) if keyword in _EXPECTED else error.message
     found = _FOUND[keyword](facts) if keyword in _FOUND else text(error.instance)
     return Problem(pointer(error.instance_path), keyword, shortened(expected), shortened(found))
@@ -51,9 +56,10 @@ def _pattern(facts: Facts) -> str:
     )
 
 
+_CLOSED = "only declared properties"
 _EXPECTED: dict[str, Callable[[Facts], str]] = {
     "additionalItems": lambda facts: f"at most {facts['limit']} items",
-    "additionalProperties": lambda _: "only declared properties",
+    "additionalProperties": lambda _: _CLOSED,
     "anyOf": _alternatives,
     "const": lambda facts: text(facts["expected_value"]),
     "contains": lambda _: "enough items of the form that it must contain",
@@ -78,7 +84,7 @@ _EXPECTED: dict[str, Callable[[Facts], str]] = {
     "required": lambda facts: f"the property {text(facts['property'])}",
     "type": lambda facts: " or ".join(sorted(facts["types"])),
     "unevaluatedItems": lambda _: "only declared items",
-    "unevaluatedProperties": lambda _: "only declared properties",
+    "unevaluatedProperties": lambda _: _CLOSED,
     "uniqueItems": lambda _: "no item twice",
 }
 _FOUND: dict[str, Callable[[Facts], str]] = {
