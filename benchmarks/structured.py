@@ -6,7 +6,7 @@ Schemas and instances are those of JSONSchemaBench with the tests of MaskBench
 ``usable``: the schema is taken and compiles. ``correct``: it compiles, every valid instance goes through the
 grammar token by token, and no invalid one is delivered. Delivered means through the grammar and through
 validation, for every backend: that is how the server answers; ``alone`` counts without validation. Instances
-are written as ``json.dumps`` does it. JSON objects have no order, grammars do: ``correct`` takes properties in
+are written as ``json.dumps`` does. JSON objects have no order, grammars do: ``correct`` takes properties in
 the order of the instance, ``any order`` also in that of the schema. Times are processor time; ``compile`` is
 from a loaded schema to a grammar that is known to be taken, ``mask`` the mean over all tokens of instances.
 """

@@ -87,6 +87,7 @@ def test_the_draft_is_declared_or_the_newest_that_fits(schema: dict[str, Any], d
         (b'{"properties": {"a/b": {"minLength": -1}}}', "#/properties/a~1b/minLength", "-1"),
         (b'{"properties": {"a": {"pattern": "("}}}', "#/properties/a/pattern", "regex"),
         (b'{"pattern": "(((a{1000}){1000}){1000})"}', "#/pattern", "regex"),
+        ({"patternProperties": {f"^(\\w{{1,9}}){{{at}}}$": {} for at in range(20, 600)}}, "#", "regex"),
         (b"\xff\xfe", "#", "not JSON"),
         ({"a": object()}, "#", "not JSON"),
         ({"$ref": "http://169.254.169.254/latest"}, "#", "leaves the document"),
@@ -114,7 +115,7 @@ def test_the_draft_is_declared_or_the_newest_that_fits(schema: dict[str, Any], d
         ({"description": "x" * 10_000_000}, "#", "bytes"),
         ({"components": {"a": {"$ref": "http://a/b"}}, "$ref": "#/components/a"}, "#/components/a", "leaves"),
     ],
-    ids=range(33),
+    ids=range(34),
 )
 def test_what_is_refused_is_named_with_its_place(source: Any, place: str, words: str) -> None:
     error = refusal(source)
@@ -137,6 +138,7 @@ def test_what_is_refused_is_named_with_its_place(source: Any, place: str, words:
         },
         {"$defs": {"a": {"$id": "http://a/b", "$defs": {"c": {}}, "items": {"$ref": "#/$defs/c"}}}},
         {"enum": [{"$ref": "http://a/b"}], "properties": {"$ref": {"type": "string"}}},
+        {"pattern": r"^[\p{L}]{1,64}$"},
         {"pattern": "^(?!a)b", "allOf": [{"pattern": "^(a+)+$"}]},
         {"description": "x" * MAX_BYTES, "properties": {"a": {"title": "y" * MAX_BYTES}}},
         nested("not", MAX_DEPTH),

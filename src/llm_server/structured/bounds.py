@@ -76,6 +76,12 @@ def check_bounds(document: References) -> None:
         expansion.size(place.path, place.node, 1)
 
 
+def count_patterns(document: References) -> int:
+    """Return how many regular expressions stand in the document."""
+    nodes = [place.node for place in document.places]
+    return sum(("pattern" in node) + len(_named(node, "patternProperties")) for node in nodes)
+
+
 def _check_place(place: Place) -> None:
     path, node = place.path, place.node
     if place.depth > MAX_DEPTH:

@@ -1,8 +1,9 @@
 """The drafts of JSON Schema, and the engine that knows them all: jsonschema-rs."""
 
+from contextlib import suppress
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator
@@ -19,8 +20,10 @@ METASCHEMAS: dict[Draft, str] = {
 """What ``$schema`` says for each draft, newest first, without the ``#`` that may end it."""
 BACKTRACKS = 10_000
 """Most steps back in one match of a pattern: about 7 ms of work."""
-PATTERN_BYTES = 1024 * 1024
-"""Most memory of one compiled pattern."""
+SMALL_PATTERN, LARGE_PATTERN = 64 * 1024, 4 * 1024 * 1024
+"""Bytes that almost every compiled pattern keeps to, and the most that any may take."""
+ALL_PATTERNS = 32 * 1024 * 1024
+"""Most bytes of all compiled patterns of one schema."""
 
 
 @cache
@@ -38,24 +41,36 @@ def candidates(value: dict[str, Any]) -> tuple[Draft, ...]:
     return named or tuple(METASCHEMAS)
 
 
-def build(value: dict[str, Any], draft: Draft, *, formats: bool) -> "Validator":
-    """Compile ``value`` for validation, asserting ``format`` or not; ``$schema`` is not looked at.
+class Built(NamedTuple):
+    """A compiled schema, and the most bytes that its patterns may take."""
+
+    validator: "Validator"
+    pattern_bytes: int
+
+
+def build(value: dict[str, Any], draft: Draft, *, formats: bool, patterns: int) -> Built:
+    """Compile ``value``, which holds so many ``patterns``, for validation; ``$schema`` is not looked at.
 
     Patterns run on automata in linear time. The few that no automaton can run (lookaround, back references)
     run with at most :data:`BACKTRACKS` steps back; a value for which those do not suffice is invalid.
-    Nothing is fetched.
+    Nothing is fetched. ``formats``: whether ``format`` is asserted.
 
     Raises:
         jsonschema_rs.ValidationError: the schema cannot be compiled.
     """
+    most = min(LARGE_PATTERN, ALL_PATTERNS // max(patterns, 1))
+    if patterns and most > SMALL_PATTERN:
+        with suppress(engine().ValidationError):  # then some pattern is larger, or something else is wrong
+            return Built(_compiled(value, draft, formats, SMALL_PATTERN), patterns * SMALL_PATTERN)
+    return Built(_compiled(value, draft, formats, most), patterns * most)
+
+
+def _compiled(value: dict[str, Any], draft: Draft, formats: bool, pattern_bytes: int) -> "Validator":
     rs = engine()
     kind: type[Validator] = getattr(rs, f"Draft{draft.replace('-', '')}Validator")
-    options = rs.FancyRegexOptions(
-        backtrack_limit=BACKTRACKS, size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES
-    )
     return kind(
         {key: each for key, each in value.items() if key != "$schema"},
         validate_formats=formats,
-        pattern_options=options,
+        pattern_options=rs.FancyRegexOptions(BACKTRACKS, pattern_bytes, pattern_bytes),
         offline=True,
     )

@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from llm_server.structured.bounds import MAX_BYTES, MAX_SOURCE_BYTES, check_bounds, check_nesting, refuse
+from llm_server.structured.bounds import (
+    MAX_BYTES,
+    MAX_SOURCE_BYTES,
+    check_bounds,
+    check_nesting,
+    count_patterns,
+    refuse,
+)
 from llm_server.structured.drafts import METASCHEMAS, Draft, build, candidates, engine
 from llm_server.structured.keywords import Path
 from llm_server.structured.problems import shortened
@@ -24,7 +31,7 @@ class Schema(Struct, frozen=True, eq=False):
 
     ``canonical`` is its text with sorted keys and no white space, ``id`` the SHA-256 of that in hexadecimal:
     two spellings of one schema have the same. ``value`` is the parsed form and ``document`` knows
-    where its references lead; both are shared by all: never change them.
+    where its references lead; both are shared by all: never change them. ``patterns``: how many it holds.
     """
 
     canonical: bytes
@@ -32,6 +39,7 @@ class Schema(Struct, frozen=True, eq=False):
     draft: Draft
     value: dict[str, Any]
     document: References
+    patterns: int
 
 
 def load(source: bytes | Mapping[str, Any]) -> Schema:
@@ -73,9 +81,10 @@ def _checked(text: bytes) -> Schema:
     if (size := _constraints(document, canonical)) > MAX_BYTES:
         refuse((), f"it has {size} bytes without its descriptions; at most {MAX_BYTES} are taken.")
     check_bounds(document)
-    if objection := _objection(lambda: build(value, draft, formats=True)):
+    patterns = count_patterns(document)
+    if objection := _objection(lambda: build(value, draft, formats=True, patterns=patterns)):
         refuse(*objection)
-    return Schema(canonical, sha256(canonical).hexdigest(), draft, value, document)
+    return Schema(canonical, sha256(canonical).hexdigest(), draft, value, document, patterns)
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

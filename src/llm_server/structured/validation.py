@@ -29,11 +29,13 @@ class Validator:
     @staticmethod
     def of(schema: Schema, formats: bool = True) -> "Validator":
         """Return the validator of ``schema``; ``formats``: whether ``format`` is asserted."""
-        return _RECENT.get_or(
-            (schema.id, formats),
-            lambda: Validator(build(schema.value, schema.draft, formats=formats)),
-            len(schema.canonical),
-        )
+        key = (schema.id, formats)
+        known = _RECENT.get(key)
+        if known is None:
+            built = build(schema.value, schema.draft, formats=formats, patterns=schema.patterns)
+            known = Validator(built.validator)
+            _RECENT.put(key, known, 20 * len(schema.canonical) + built.pattern_bytes)
+        return known
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
         """Return what is wrong with ``value`` (parsed JSON): at most :data:`MAX_PROBLEMS`.
@@ -47,5 +49,5 @@ class Validator:
         return tuple(problem(error) for error in islice(self._compiled.iter_errors(value), MAX_PROBLEMS))
 
 
-_RECENT: Recent[tuple[str, bool], Validator] = Recent(count=512, weight=4 * 1024 * 1024)
-"""Validators by schema and option; one takes about twenty times the text of its schema."""
+_RECENT: Recent[tuple[str, bool], Validator] = Recent(count=512, weight=64 * 1024 * 1024)
+"""Validators by schema and option; without patterns, one takes about twenty times the text of its schema."""
