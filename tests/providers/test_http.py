@@ -295,6 +295,12 @@ async def test_stream_that_fails_gives_what_came_and_then_the_failure(steps: Any
         assert built.stats()["busy"] == 0
 
 
+async def test_page_instead_of_a_stream_is_invalid() -> None:
+    page = Script((Head(200, {"content-type": "text/html; charset=utf-8"}), b"<html>\n\n</html>\n\n"))
+    async with scripted(page) as up, provider(up) as built:
+        assert (await failure(built, chat(stream=True))).kind is ErrorKind.UPSTREAM_INVALID
+
+
 async def test_timeouts_are_configurable_for_one_provider() -> None:
     pool = PoolConfig(first_byte_timeout_s=0.05)
     async with scripted(Script((Idle(),))) as up, provider(up, pool=pool) as built:

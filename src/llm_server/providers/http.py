@@ -31,6 +31,7 @@ from llm_server.contract.errors import Block
 from llm_server.providers import prompts
 from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
+from llm_server.providers.dialects.failures import garbage
 
 MODELS_TIMEOUT_S = 10.0
 """Seconds that a list of models is waited for."""
@@ -155,7 +156,10 @@ class HttpProvider:
         return msgspec.structs.replace(request, headers=(_JSON, *request.headers))
 
     async def _streamed(self, call: Call, response: HttpResponse) -> AsyncGenerator[Chunk, None]:
-        if response.headers.get("content-type", "").startswith("application/json"):
+        kind = response.headers.get("content-type", "")
+        if kind.startswith("text/html"):
+            raise garbage("a page of HTML")
+        if kind.startswith("application/json"):
             # Asked for a stream, some servers still answer whole, above all to say that they failed.
             whole = self._dialect.decode(call, await response.read())
             for chunk in unfold(whole) if isinstance(whole, Completion) else ():
