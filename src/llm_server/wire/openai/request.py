@@ -28,6 +28,8 @@ from llm_server.wire.shapes import Unmodelled
 
 _LEGACY_FUNCTIONS = "Use 'tools' and 'tool_choice' instead of 'functions' and 'function_call'."
 
+_SYSTEM, _USER, _ASSISTANT = Role.SYSTEM, Role.USER, Role.ASSISTANT
+
 READER = Reader(wire.ChatRequest, {"functions": _LEGACY_FUNCTIONS, "function_call": _LEGACY_FUNCTIONS})
 
 
@@ -97,11 +99,11 @@ def _sampling(request: wire.ChatRequest) -> Sampling:
 
 
 def _user(message: wire.UserMessage, at: int) -> Message:
-    return Message(Role.USER, _parts(message.content, at), message.name or "")
+    return Message(_USER, _parts(message.content, at), message.name or "")
 
 
 def _system(message: wire.SystemMessage | wire.DeveloperMessage, at: int) -> Message:
-    return Message(Role.SYSTEM, _parts(message.content, at), message.name or "")
+    return Message(_SYSTEM, _parts(message.content, at), message.name or "")
 
 
 def _assistant(message: wire.AssistantMessage, at: int) -> Message:
@@ -114,7 +116,7 @@ def _assistant(message: wire.AssistantMessage, at: int) -> Message:
         parts.append(Refusal(message.refusal))
     if message.tool_calls:
         parts += [_PARTS[type(call)](call, at, 0) for call in message.tool_calls]
-    return Message(Role.ASSISTANT, tuple(parts), message.name or "")
+    return Message(_ASSISTANT, tuple(parts), message.name or "")
 
 
 def _tool_result(message: wire.ToolMessage, at: int) -> Message:
