@@ -59,7 +59,7 @@ def _chat_needs(call: ChatCall) -> dict[str, bool]:
 
 
 def missing(call: Call, facts: Facts) -> str:
-    """Name, in words for the caller, what ``call`` needs and a model with ``facts`` lacks; empty if nothing."""
+    """Name what ``call`` needs and a model with ``facts`` lacks, for the caller to read; empty if nothing."""
     match call:
         case ChatCall():
             needs = _chat_needs(call)
