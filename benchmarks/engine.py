@@ -1,8 +1,8 @@
 """Speed of the embedded engine: tokens per CPU second and per second, and the time to the first token.
 
-CPU seconds are those of this process and of the engine's worker process. Each figure is the best of the rounds,
-because whatever else the machine does can only make it worse. Prompts differ; what a slot still holds of an
-earlier prompt is reused, as in service.
+CPU seconds are those of this process and of the engine's worker process. Each figure is the best of the
+rounds, because whatever else the machine does can only make it worse. Prompts differ; what a slot
+still holds of an earlier prompt is reused, as in service.
 """
 
 import argparse
