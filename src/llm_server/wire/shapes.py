@@ -37,6 +37,8 @@ class Shape(Struct):
     item: "Shape | None" = None
     values: tuple[object, ...] = ()
     tag_field: str = ""
+    assumed: str = ""
+    """The tag of an object that has none: of the variant that says so by ``ASSUMED``."""
     variants: dict[object, "Shape"] = {}
 
     @classmethod
@@ -61,6 +63,7 @@ class Shape(Struct):
             case inspect.StructType():
                 fields = None if issubclass(kind.cls, Unmodelled) else self._fields(kind)
                 self.tag_field = kind.tag_field or ""
+                self.assumed = str(kind.tag) if getattr(kind.cls, "ASSUMED", False) else self.assumed
                 self.variants[kind.tag] = type(self)(fields=fields)
             case _:
                 pass
@@ -74,7 +77,7 @@ class Shape(Struct):
 
     def _inside(self, value: dict[str, Any]) -> "Shape | None":
         """Return the shape of the object ``value``, by its tag where there are several."""
-        tag = value.get(self.tag_field)
+        tag = value.get(self.tag_field) or self.assumed
         return self.variants.get(tag) if self.tag_field and isinstance(tag, str) else self
 
     def unknown(self, value: object, path: str = "") -> Iterator[str]:
@@ -94,12 +97,14 @@ class Shape(Struct):
                     yield here
 
     def neutral(self, value: Any) -> Any:
-        """Return ``value`` with every part of an unknown type replaced by :class:`Unmodelled`'s form."""
+        """Return ``value`` with every part of an unknown type in :class:`Unmodelled`'s form, and assumed tags."""
         if isinstance(value, list) and self.item is not None:
             return [self.item.neutral(inner) for inner in value]
         if not isinstance(value, dict):
             return value
         tag = value.get(self.tag_field)
+        if tag is None and self.assumed:
+            value = {**value, self.tag_field: self.assumed}
         if OPAQUE in self.variants and isinstance(tag, str) and tag not in self.variants:
             return {self.tag_field: OPAQUE, "was": tag}
         shape = self._inside(value)

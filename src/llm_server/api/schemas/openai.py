@@ -71,7 +71,7 @@ class ToolCall(RequestModel):
     """A tool call."""
 
     id: str = Field(examples=["call_1"])
-    type: Literal["function"]
+    type: Literal["function"] | None = Field(default=None, description="`function` when left out.")
     function: CalledFunction
 
 
@@ -108,7 +108,12 @@ class AssistantMessage(RequestModel):
     reasoning_content: str | None = Field(default=None, description="What the model thought before.")
     reasoning: str | None = Field(default=None, description="Another name of `reasoning_content`.")
     tool_calls: (
-        list[Annotated[Annotated[ToolCall, Tag("function")] | Other, Discriminator(by_type("function"))]]
+        list[
+            Annotated[
+                Annotated[ToolCall, Tag("function")] | Other,
+                Discriminator(by_type("function", assumed="function")),
+            ]
+        ]
         | None
     ) = None
     function_call: None = Field(default=None, description="No longer supported: use `tool_calls`.")

@@ -28,13 +28,16 @@ class OtherPart(RequestModel):
     type: str = Field(description="Any other type.", examples=["document"])
 
 
-def by_type(*known: str) -> Callable[[Any], str | None]:
-    """Return a discriminator for parts: their ``type`` if it is ``known``, else ``other``."""
+def by_type(*known: str, assumed: str | None = None) -> Callable[[Any], str | None]:
+    """Return a discriminator for parts: their ``type`` if it is ``known``, else ``other``.
+
+    ``assumed`` is the type of a part that names none.
+    """
 
     def tag(value: Any) -> str | None:
         found = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
         if not isinstance(found, str):
-            return None
+            return assumed if found is None else None
         return found if found in known else OTHER
 
     return tag

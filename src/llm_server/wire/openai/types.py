@@ -6,7 +6,7 @@ clients of compatible servers: ``reasoning_content`` and ``reasoning`` (DeepSeek
 (vLLM, Ollama).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Raw, Struct
 
@@ -86,7 +86,9 @@ class FunctionCall(Request, frozen=True):
 
 
 class FunctionToolCall(Request, frozen=True, tag="function"):
-    """A tool call in a message."""
+    """A tool call in a message: what a call without a ``type`` is, as some servers make and take back."""
+
+    ASSUMED: ClassVar[bool] = True
 
     id: str
     function: FunctionCall
