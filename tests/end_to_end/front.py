@@ -82,8 +82,10 @@ def asked_case(vendor: str, request: Request) -> Answer:
 
 
 @asynccontextmanager
-async def before(vendor_name: str, *answers: Answer, **sections: Any) -> AsyncGenerator[tuple[Front, Upstream], None]:
-    """Serve an application with one vendor, which gives these answers in turn; without any, what is asked for."""
+async def before(
+    vendor_name: str, *answers: Answer, **sections: Any
+) -> AsyncGenerator[tuple[Front, Upstream], None]:
+    """Serve with one vendor, which gives these answers in turn; without any, the case that is asked for."""
     scripts = scripted(*answers) if answers else upstream(partial(asked_case, vendor_name))
     async with scripts as up, fronting({vendor_name: provider(up, vendor_name)}, **sections) as front:
         yield front, up
