@@ -101,6 +101,21 @@ async def test_check_lists_every_problem_and_exits_1(home: Path) -> None:
     ]
 
 
+async def test_check_warns_of_what_may_not_be_meant(tmp_path: Path) -> None:
+    engine = {"models": [{"name": "smollm2-135m"}, {"name": "own", "path": "none.gguf"}]}
+    config = {"server": {"host": "0.0.0.0", "workers": 2}, "engine": engine}
+    (tmp_path / "llm-server.yaml").write_text(json.dumps(config))
+    ended = await run(tmp_path, "check", "--json")
+    assert ended.status == 0
+    assert json.loads(ended.out)["file"] == "llm-server.yaml"
+    assert ended.err.splitlines() == [
+        "warning: server.host is 0.0.0.0: whoever reaches it can use every provider's key",
+        "warning: each of the 2 workers loads the local models for itself",
+        "warning: engine model smollm2-135m is not there: llm-server models install smollm2-135m",
+        "warning: engine model own: there is no file none.gguf",
+    ]
+
+
 async def test_check_of_a_file_that_is_missing_exits_1(tmp_path: Path) -> None:
     ended = await run(tmp_path, "check", "-c", "none.yaml")
     assert ended.status == 1

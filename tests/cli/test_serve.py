@@ -40,6 +40,8 @@ async def refused(url: str) -> None:
             _, writer = await asyncio.open_connection(place.hostname, place.port)
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:  # it closed while this one was waiting to be accepted
+            continue
         writer.close()
 
 
