@@ -68,7 +68,7 @@ async def test_an_error_is_told_by_kind() -> None:
 
 
 async def test_a_bug_is_told_as_internal() -> None:
-    handler, observer = observed(FakeProvider("a", lambda _: 1 / 0))  # type: ignore[arg-type, return-value] # the bug
+    handler, observer = observed(FakeProvider("a", lambda _: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         await collect(handler(CALL, Context(request_id="r")))
     assert ends(observer)[-1] == ("finished", "internal")
