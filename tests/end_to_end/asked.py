@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from anthropic.types.message_create_params import MessageCreateParamsBase
@@ -74,7 +75,7 @@ def _anthropic(body: Any) -> Asked:
     for tool in body.get("tools", ()):
         asked.tools.append((tool["name"], tool.get("description", ""), tool["input_schema"]))
     roles = [message["role"] for message in body["messages"]]
-    assert all(one != other for one, other in zip(roles, roles[1:], strict=False)), "turns alternate"
+    assert all(one != other for one, other in pairwise(roles)), "turns alternate"
     for message in body["messages"]:
         content = message["content"]
         for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
@@ -105,7 +106,7 @@ def _gemini(body: Any) -> Asked:
             asked.tools.append((declared.name or "", declared.description or "", schema))
     contents = [gemini.Content.model_validate(content) for content in body["contents"]]
     roles = [content.role for content in contents]
-    assert all(one != other for one, other in zip(roles, roles[1:], strict=False)), "turns alternate"
+    assert all(one != other for one, other in pairwise(roles)), "turns alternate"
     names: dict[str, str] = {}
     for raw, content in zip(body["contents"], contents, strict=True):
         for raw_part, part in zip(raw["parts"], content.parts or (), strict=True):

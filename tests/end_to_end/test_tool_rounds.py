@@ -47,10 +47,7 @@ async def openai_round(front: Front, model: str, form: Form) -> tuple[list[dict[
         message = answer.choices[0].message
         assert answer.choices[0].finish_reason == "tool_calls"
         messages.append(said_again(message))
-        for call in message.tool_calls:
-            messages.append(
-                {"role": "tool", "tool_call_id": call.id, "content": result_of(call.function.arguments)}
-            )
+        messages.extend(results_for(message))
         last = await client.chat.completions.create(messages=messages, **ask)
     calls = [
         {"id": call.id, "name": call.function.name, "arguments": json.loads(call.function.arguments)}
@@ -98,6 +95,14 @@ async def anthropic_round(
 def result_of(arguments: str) -> str:
     """Return what the application answers to a call with these arguments."""
     return f"It rains in {json.loads(arguments).get('city', 'Paris')}: 7 °C"
+
+
+def results_for(message: Any) -> list[dict[str, Any]]:
+    """Return the messages that answer the calls in ``message``."""
+    return [
+        {"role": "tool", "tool_call_id": call.id, "content": result_of(call.function.arguments)}
+        for call in message.tool_calls
+    ]
 
 
 ROUNDS = {"openai": openai_round, "anthropic": anthropic_round}
@@ -211,11 +216,7 @@ async def _first_half(front: Front) -> tuple[list[Any], Any]:
         ask = client.chat.completions.create
         answer: Any = await ask(model="one/x", messages=messages, tools=OPENAI_TOOLS)
     message = answer.choices[0].message
-    results = [
-        {"role": "tool", "tool_call_id": call.id, "content": result_of(call.function.arguments)}
-        for call in message.tool_calls
-    ]
-    return message.tool_calls, [*messages, message.model_dump(exclude_none=True), *results]
+    return message.tool_calls, [*messages, said_again(message), *results_for(message)]
 
 
 CHOICES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
