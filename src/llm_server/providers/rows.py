@@ -1,7 +1,7 @@
 """The providers known here, one row each. Adding one is adding a row; nothing else names it."""
 
 from llm_server.contract import Facts
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 from llm_server.providers.row import Row
 
 _OLDER_EMBEDDINGS = Facts(embeddings=True, completions=True, dimensions=False)
@@ -89,6 +89,7 @@ ROWS: dict[str, Row] = {
                 accepts=_MISTRAL_FIELDS,
                 stream_options=False,
                 names=False,
+                bare_tools=False,
                 tool_id=r"[A-Za-z0-9]{9}",
                 tool_id_length=9,
             ),

@@ -26,7 +26,7 @@ from llm_server.contract import (
     ToolChoice,
 )
 from llm_server.providers.dialects.openai.messages import patched_messages, translated_messages
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 
 Fields = dict[str, Any]
 """A request's top-level fields: values to encode, or ``Raw`` bytes of the caller."""
@@ -36,6 +36,7 @@ LOW_BUDGET_TOKENS, MEDIUM_BUDGET_TOKENS = 4096, 16384
 
 _NULLS = {b"null", b"false"}
 _READ_FIELDS = json.Decoder(dict[str, Raw])
+_READ_TOOLS = json.Decoder(list[dict[str, Raw]])
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 
 
@@ -91,7 +92,17 @@ def _own(call: Call, quirks: Quirks, dropped: list[str]) -> Fields:
     fields: Fields = dict(_READ_FIELDS.decode(call.raw))
     if isinstance(call, ChatCall):
         fields["messages"] = patched_messages(fields["messages"], quirks, dropped)
+        if call.tools and not quirks.bare_tools:
+            fields["tools"] = [_clothed(tool) for tool in _READ_TOOLS.decode(fields["tools"])]
     return fields
+
+
+def _clothed(tool: dict[str, Raw]) -> Fields:
+    """Return the caller's tool, with parameters if it is a function without."""
+    function = tool.get("function")
+    if function is None or "parameters" in (said := _READ_FIELDS.decode(function)):
+        return tool
+    return {**tool, "function": {**said, "parameters": _NO_PARAMETERS}}
 
 
 def _ask_for_usage(fields: Fields, quirks: Quirks) -> None:
