@@ -30,7 +30,8 @@ from llm_server.contract import (
     TextDelta,
     Usage,
 )
-from llm_server.engine import EngineConfig, EngineProvider, ModelConfig, install
+from llm_server.engine import EngineConfig, ModelConfig, install
+from llm_server.engine.provider import EngineProvider
 
 MODEL = "smollm2-135m"
 CONCURRENT = (1, 2, 4, 8, 16)

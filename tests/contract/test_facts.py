@@ -97,3 +97,8 @@ def test_a_plain_completion_may_become_a_chat() -> None:
 def test_counting_needs_what_the_conversation_needs() -> None:
     count = CountCall(model="m", messages=(Message(Role.USER, (PICTURE,)),))
     assert missing(count, Facts(images=False, count_tokens=True)) == "images"
+
+
+def test_capabilities_are_what_a_person_asks_for() -> None:
+    assert Facts(embeddings=True).capabilities == ("chat", "tools", "images", "json_schema", "reasoning")
+    assert Facts(chat=False, embeddings=True).capabilities == ("embeddings",)

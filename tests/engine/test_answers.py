@@ -19,7 +19,7 @@ from llm_server.contract import (
     Usage,
     fold,
 )
-from llm_server.engine import EngineProvider
+from llm_server.engine.provider import EngineProvider
 from llm_server.engine.runtime import Generation
 from tests.engine.calling import chat, chunks, completion, events, inside, tokens, whole
 

@@ -22,8 +22,9 @@ from llm_server.contract import (
     Thinking,
     ToolCall,
 )
-from llm_server.engine import EngineConfig, EngineProvider, ModelConfig
+from llm_server.engine import EngineConfig, ModelConfig
 from llm_server.engine.gguf import ModelFile
+from llm_server.engine.provider import EngineProvider
 from llm_server.engine.template import ChatTemplate
 from tests.engine.calling import MODEL, chat, whole
 

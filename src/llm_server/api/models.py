@@ -25,6 +25,7 @@ def _openai(model: ModelInfo) -> OpenAIModel:
         owned_by=model.provider,
         context_window=model.context_tokens,
         max_output_tokens=model.max_output_tokens,
+        capabilities=list(model.capabilities),
     )
 
 

@@ -124,6 +124,7 @@ class Listing:
                 provider=name,
                 context_tokens=model.context_tokens or facts.context_tokens,
                 max_output_tokens=model.max_output_tokens or facts.max_output_tokens,
+                capabilities=facts.capabilities,
             )
 
     def _named(self, listed: Mapping[str, ModelInfo]) -> Iterator[ModelInfo]:

@@ -34,6 +34,17 @@ class Facts(Struct, frozen=True, kw_only=True):
     owner: str = ""
     created: int = 0
 
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The names of the abilities that a person asks for when choosing a model.
+
+        A model chats or embeds. One that embeds has a chat model's defaults in everything else, and a
+        provider that has embedding models says of all unknown ones that they might embed.
+        """
+        chatting = ("chat", "completions", "tools", "images", "json_schema", "reasoning")
+        names = chatting if self.chat else ("completions", "embeddings")
+        return tuple(name for name in names if getattr(self, name))
+
 
 def _images(call: ChatCall) -> bool:
     parts = (part for message in call.messages for part in message.parts)

@@ -97,7 +97,7 @@ class Shape(Struct):
                     yield here
 
     def neutral(self, value: Any) -> Any:
-        """Return ``value`` with every part of an unknown type in :class:`Unmodelled`'s form, and assumed tags."""
+        """Return ``value`` with assumed tags, and parts of unknown types as :class:`Unmodelled`."""
         if isinstance(value, list) and self.item is not None:
             return [self.item.neutral(inner) for inner in value]
         if not isinstance(value, dict):

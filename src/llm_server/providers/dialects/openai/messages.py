@@ -20,8 +20,8 @@ from llm_server.contract import (
     ToolCall,
     ToolResult,
 )
-from llm_server.providers.dialects.openai.quirks import Quirks
 from llm_server.providers.dialects.toolids import fitting
+from llm_server.providers.quirks import Quirks
 
 Said = dict[str, Any]
 
