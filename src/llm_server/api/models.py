@@ -74,7 +74,7 @@ def router(listing: Listing) -> APIRouter:
             raise ServerError(ErrorKind.MODEL_NOT_FOUND, message, param="model")
         return _anthropic(found) if "anthropic-version" in request.headers else _openai(found)
 
-    for prefix in ("/v1", "", "/openai/v1", "/anthropic/v1"):
+    for prefix in ("/v1", "", "/openai/v1", "/openai", "/anthropic/v1", "/anthropic"):
         shown = prefix == "/v1"
         routes.add_api_route(f"{prefix}/models", models, include_in_schema=shown)
         routes.add_api_route(f"{prefix}/models/{{model_id:path}}", model, include_in_schema=shown)
