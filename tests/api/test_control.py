@@ -1,6 +1,7 @@
 """Control routes: models, health, metrics, the document, and what is not there."""
 
 import asyncio
+import re
 
 import aiohttp
 import pytest
@@ -71,8 +72,17 @@ async def test_the_document_has_every_route_with_its_models(client: aiohttp.Clie
         assert "examples" in model or any("examples" in field for field in model["properties"].values())
         assert "$ref" in operation["responses"]["200"]["content"]["application/json"]["schema"]
         assert {"400", "429", "502"} <= operation["responses"].keys()
+
+
+async def test_the_page_of_the_api_needs_nothing_from_elsewhere(client: aiohttp.ClientSession) -> None:
     async with client.get("/docs") as response:
-        assert response.status == 200
+        page = await response.text()
+    found = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(found) == 3
+    for address in found:
+        assert address.startswith("/docs/assets/")
+        async with client.get(address) as response:
+            assert (response.status, bool(await response.read())) == (200, True)
 
 
 @pytest.mark.parametrize(

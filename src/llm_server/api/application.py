@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from llm_server.api import models, operations
 from llm_server.api.endpoint import Door
+from llm_server.api.pages import add_docs
 from llm_server.api.server import Server
 from llm_server.api.surface import endpoints, routes
 from llm_server.contract import Provider
@@ -37,7 +38,10 @@ def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = No
         version=backstage.version,
         description="Every model behind the APIs that applications already speak.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    add_docs(server)
     server.router.routes.extend(routes(hot))
     server.include_router(models.router(backstage.listing))
     server.include_router(operations.router(backstage.providers, backstage.metrics, backstage.version))
