@@ -49,6 +49,6 @@ def test_every_import_is_declared_and_extras_belong_to_the_engine() -> None:
 
 def test_every_declared_package_is_used() -> None:
     # uvicorn finds the first three itself; of the last only the files are served
-    loaded_by_name = {"uvloop", "httptools", "h11", "fastapi_offline"}
+    loaded_by_name = {"uvloop", "httptools", "h11", "fastapi-offline"}
     used = set().union(*(foreign(path) for path in python("src")))
     assert BASE - used - loaded_by_name == set()
