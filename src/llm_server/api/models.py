@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
 
 from llm_server.api.schemas.control import AnthropicModel, AnthropicModels, OpenAIModel, OpenAIModels
+from llm_server.api.schemas.errors import AnthropicError, OpenAIError
 from llm_server.contract import ErrorKind, ModelInfo, ServerError
 
 
@@ -50,12 +51,20 @@ def _page(models: Sequence[ModelInfo], limit: int, after: str | None, before: st
     return AnthropicModels(data=data, has_more=has_more, first_id=ends[0], last_id=ends[1])
 
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "model": OpenAIError | AnthropicError,
+        "description": "invalid_request, model_not_found: in the shape of the SDK that asks.",
+    }
+}
+
+
 def router(listing: Listing) -> APIRouter:
     """Return the routes ``GET /v1/models`` and ``GET /v1/models/{id}``, also without ``/v1``.
 
     The header ``anthropic-version`` asks for Anthropic's shape, with its paging.
     """
-    routes = APIRouter(tags=["models"])
+    routes = APIRouter(tags=["models"], responses=ERRORS)
 
     async def models(
         request: Request, limit: int = 1000, after_id: str | None = None, before_id: str | None = None
