@@ -176,3 +176,19 @@ def test_a_template_that_refuses_is_the_callers_error() -> None:
 def test_a_template_cannot_reach_python() -> None:
     with pytest.raises(ServerError):
         template("{{ ''.__class__.__mro__[1].__subclasses__() }}").render(())
+
+
+async def test_a_models_own_defaults_count_where_a_request_names_none(
+    configure: Configure, model_file: Path
+) -> None:
+    model = ModelConfig(name=MODEL, context=256, path=model_file, max_tokens=3, system="Answer in one word.")
+    engine = await started(configure(models=(model,)))
+    own = chat("Hello?")
+    said = (Message(Role.SYSTEM, (Text("Answer in one word."),)), *own.messages)
+    try:
+        bare, spelt = await whole(engine, own), await whole(engine, own.altered(messages=said))
+        longer = await whole(engine, chat("Hello?", max_tokens=5))
+    finally:
+        await engine.close()
+    assert bare.usage.input_tokens == spelt.usage.input_tokens
+    assert (bare.usage.output_tokens, longer.usage.output_tokens) == (3, 5)

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from llm_server.contract import ErrorKind, Message, ServerError, State
+from llm_server.contract import ErrorKind, Message, Role, ServerError, State, Text
 from llm_server.engine import gguf
 from llm_server.engine.config import EngineConfig, ModelConfig
 from llm_server.engine.llamacpp import XllamacppRuntime
@@ -90,6 +90,8 @@ class Model:
 
     def prompt(self, messages: tuple[Message, ...]) -> str:
         """Return the prompt for a conversation; raises ``ServerError`` for one that the model cannot take."""
+        if self.config.system and not any(message.role is Role.SYSTEM for message in messages):
+            messages = (Message(Role.SYSTEM, (Text(self.config.system),)), *messages)
         return self._ready().template.render(messages)
 
     async def generate(self, generation: Generation) -> Pieces:

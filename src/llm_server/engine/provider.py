@@ -181,7 +181,7 @@ def _generations(prompt: str, sampling: Sampling, model: Model) -> Iterator[Gene
     for choice in range(sampling.n):
         yield Generation(
             prompt=prompt,
-            max_tokens=sampling.max_tokens,
+            max_tokens=default.max_tokens if sampling.max_tokens is None else sampling.max_tokens,
             temperature=default.temperature if sampling.temperature is None else sampling.temperature,
             top_p=default.top_p if sampling.top_p is None else sampling.top_p,
             top_k=default.top_k if sampling.top_k is None else sampling.top_k,
