@@ -46,7 +46,7 @@ class ModelConfig(BaseModel):
 
 # Sampling as recommended on the model's card: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
 # With its template's own system turn (its name and maker) it answers "What is the capital of France?" in
-# looping French, from the original weights too; with this one it says Paris. Loops run to the bound on tokens.
+# looping French, from the original weights too; with this one it says Paris. Loops run up to the bound.
 SMOLLM2 = ModelConfig(
     name="smollm2-135m",
     system="You are a helpful AI assistant.",
