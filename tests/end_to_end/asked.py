@@ -14,6 +14,11 @@ from pydantic import TypeAdapter
 
 from tests.upstreams.upstream import Request
 
+OPENAI = TypeAdapter(CompletionCreateParamsBase)
+ANTHROPIC = TypeAdapter(MessageCreateParamsBase)
+COHERE_MESSAGES = TypeAdapter(list[ChatMessageV2])
+COHERE_TOOLS = TypeAdapter(list[ToolV2])
+
 
 @dataclass
 class Asked:
@@ -46,7 +51,7 @@ def read_asked(vendor: str, request: Request) -> Asked:
 
 
 def _openai(body: Any) -> Asked:
-    params = TypeAdapter(CompletionCreateParamsBase).validate_python(body)
+    params = OPENAI.validate_python(body)
     list(params["messages"])  # a lazy list checks its items when they are read
     asked = Asked(choice=body.get("tool_choice"))
     for tool in body.get("tools", ()):
@@ -69,7 +74,7 @@ def _openai_text(content: Any) -> str:
 
 
 def _anthropic(body: Any) -> Asked:
-    params = TypeAdapter(MessageCreateParamsBase).validate_python(body)
+    params = ANTHROPIC.validate_python(body)
     list(params["messages"])
     asked = Asked(choice=body.get("tool_choice"))
     for tool in body.get("tools", ()):
@@ -128,8 +133,8 @@ def _gemini(body: Any) -> Asked:
 
 
 def _cohere(body: Any) -> Asked:
-    TypeAdapter(list[ChatMessageV2]).validate_python(body["messages"])
-    TypeAdapter(list[ToolV2]).validate_python(body.get("tools", []))
+    COHERE_MESSAGES.validate_python(body["messages"])
+    COHERE_TOOLS.validate_python(body.get("tools", []))
     asked = Asked(choice=body.get("tool_choice"))
     for tool in body.get("tools", ()):
         function = tool["function"]
