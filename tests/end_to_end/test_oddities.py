@@ -159,6 +159,29 @@ async def test_a_parameter_that_a_model_refuses_is_left_out_and_reported() -> No
     assert sent["max_completion_tokens"] == 50
 
 
+LIMITS: dict[str, Any] = {
+    "openai": lambda body: body["max_completion_tokens"],
+    "anthropic": lambda body: body["max_tokens"],
+    "gemini": lambda body: body["generationConfig"]["maxOutputTokens"],
+    "cohere": lambda body: body["max_tokens"],
+}
+
+
+@pytest.mark.parametrize("vendor", LIMITS)
+async def test_more_output_than_a_model_can_write_is_not_asked_for_in_translation(vendor: str) -> None:
+    caller = "openai" if vendor == "anthropic" else "anthropic"
+    path = CHAT if caller == "openai" else "/v1/messages"
+    facts = {"x": {"max_output_tokens": 16_384}}
+    async with (
+        scripted(load(vendor, "text")) as up,
+        fronting({vendor: provider(up, vendor, facts=facts)}) as front,
+        front.http.post(path, json={**ASK, "model": f"{vendor}/x", "max_tokens": 64_000}) as response,
+    ):
+        assert response.status == 200
+        assert response.headers["x-llm-server-dropped"] == "max_tokens:capped"
+        assert LIMITS[vendor](up.requests[0].json()) == 16_384
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
 async def test_a_body_beyond_the_limit_is_413_in_the_callers_dialect(chunked: bool) -> None:
     body = json.dumps({**ASK, "messages": [{"role": "user", "content": "x" * 4000}]}).encode()

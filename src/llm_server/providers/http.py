@@ -149,7 +149,7 @@ class HttpProvider:
 
     def _encoded(self, call: Call, facts: Facts, ctx: Context) -> HttpRequest:
         if isinstance(call, ChatCall) and call.dialect != self._dialect.name:
-            call = without_attribution(call)
+            call = within_limit(without_attribution(call), facts, ctx.dropped)
         upstream_name = self._config.deployments.get(call.model, call.model)
         request = self._dialect.encode(call.addressed(upstream_name), facts)
         ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
@@ -211,6 +211,19 @@ class HttpProvider:
         ids = (response.headers.get(name, "") for name in UPSTREAM_IDS)
         found = next(filter(None, ids), attempt.upstream_id)
         attempt.upstream_id = reduce(lambda text, secret: secret.redact(text), self._secrets, found)
+
+
+def within_limit(call: ChatCall, facts: Facts, dropped: list[str]) -> ChatCall:
+    """Return ``call`` asking for no more tokens than the model can write, and say so in ``dropped``.
+
+    Clients ask for what their own vendor's models can write (64,000), others answer that with an error.
+    """
+    asked, limit = call.sampling.max_tokens, facts.max_output_tokens
+    if asked is None or limit is None or asked <= limit:
+        return call
+    dropped.append("max_tokens:capped")
+    sampling = msgspec.structs.replace(call.sampling, max_tokens=limit)
+    return msgspec.structs.replace(call, sampling=sampling)
 
 
 def check_model_name(model: str) -> None:
