@@ -26,7 +26,7 @@ from llm_server.engine import EngineConfig, ModelConfig
 from llm_server.engine.gguf import ModelFile
 from llm_server.engine.provider import EngineProvider
 from llm_server.engine.template import ChatTemplate
-from tests.engine.calling import MODEL, chat, whole
+from tests.engine.calling import MODEL, chat, completion, inside, whole
 
 Configure = Callable[..., EngineConfig]
 
@@ -192,3 +192,19 @@ async def test_a_models_own_defaults_count_where_a_request_names_none(
         await engine.close()
     assert bare.usage.input_tokens == spelt.usage.input_tokens
     assert (bare.usage.output_tokens, longer.usage.output_tokens) == (3, 5)
+
+
+async def test_what_can_never_fit_is_refused_without_being_tokenised(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await started(configure())
+    counted: list[str] = []
+    monkeypatch.setattr(inside(engine)._loaded.runtime, "count", counted.append)
+    try:
+        for call in (chat("x" * 10_000_000), completion("x" * 10_000_000)):
+            with pytest.raises(ServerError, match=r"at least 3906\d tokens") as caught:
+                await whole(engine, call)
+            assert caught.value.kind is ErrorKind.CONTEXT_OVERFLOW
+    finally:
+        await engine.close()
+    assert counted == []

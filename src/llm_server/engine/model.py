@@ -11,7 +11,7 @@ from llm_server.engine import gguf
 from llm_server.engine.config import EngineConfig, ModelConfig
 from llm_server.engine.llamacpp import XllamacppRuntime
 from llm_server.engine.openvino import OpenvinoRuntime
-from llm_server.engine.runtime import Generation, Pieces, Resources, Runtime, RuntimeLoadError
+from llm_server.engine.runtime import Generation, Pieces, Resources, Runtime, RuntimeLoadError, overflow
 from llm_server.engine.scheduler import Scheduler
 from llm_server.engine.template import ChatTemplate
 from llm_server.engine.weights import INSTALLABLE, location
@@ -20,6 +20,10 @@ RUNTIMES: dict[str, Callable[[Resources], Runtime]] = {
     "xllamacpp": XllamacppRuntime,
     "openvino": OpenvinoRuntime,
 }
+
+
+MAX_TOKEN_BYTES = 256
+"""No vocabulary in use has a longer token; the longest are runs of blanks (128 in OpenAI's o200k)."""
 
 
 class _Loaded(Struct, frozen=True):
@@ -96,13 +100,21 @@ class Model:
 
     async def generate(self, generation: Generation) -> Pieces:
         """Generate when there is a slot; raises what ``Runtime.generate`` and ``Scheduler.slot`` raise."""
+        self._bound(generation.prompt)
         runtime = self._ready().runtime
         async with self.scheduler.slot(), aclosing(runtime.generate(generation)) as pieces:
             async for piece in pieces:
                 yield piece
 
+    def _bound(self, text: str) -> None:
+        """Refuse what cannot fit before it is tokenised, which takes a second a megabyte."""
+        at_least = len(text.encode()) // MAX_TOKEN_BYTES
+        if at_least > self.config.context:
+            raise overflow(f"at least {at_least}", self.config.context)
+
     async def count(self, text: str) -> int:
-        """Return the number of tokens of ``text``."""
+        """Return the number of tokens of ``text``; ``CONTEXT_OVERFLOW`` if it could never fit."""
+        self._bound(text)
         return await self._ready().runtime.count(text)
 
     async def close(self, timeout_s: float) -> None:
