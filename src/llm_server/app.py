@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_server import providers as hosted
-from llm_server.api.application import Backstage, application
+from llm_server.api.application import application
+from llm_server.api.backstage import Backstage
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.catalog import Catalog, Listing

@@ -82,12 +82,15 @@ async def test_leaving_is_told() -> None:
     assert ends(observer)[-1] == ("finished", "client_closed")
 
 
-@pytest.mark.parametrize(("ahead_s", "kind"), [(-1.0, "deadline"), (60.0, "client_closed")])
-async def test_a_cancel_after_the_deadline_is_the_deadlines(ahead_s: float, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "ahead_s", "kind"),
+    [(False, -1.0, "deadline"), (False, 60.0, "unavailable"), (True, -1.0, "client_closed")],
+)
+async def test_a_cancel_is_told_by_its_cause(left: bool, ahead_s: float, kind: str) -> None:
     provider = FakeProvider("a", lambda _: (HELLO, END))
     provider.gate = asyncio.Event()
     handler, observer = observed(provider)
-    ctx = Context(request_id="r", deadline_s=time.perf_counter() + ahead_s)
+    ctx = Context(request_id="r", deadline_s=time.perf_counter() + ahead_s, left=left)
     task = asyncio.create_task(collect(handler(CALL, ctx)))
     await provider.asked.wait()
     task.cancel()

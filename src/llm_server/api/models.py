@@ -1,6 +1,6 @@
 """The list of models, in the shape of the SDK that asks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -13,6 +13,11 @@ from llm_server.contract import ErrorKind, ModelInfo, ServerError
 
 class Listing(Protocol):
     """Where the api learns which models there are. Implemented in catalog/."""
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """What went wrong with each provider whose models could not be listed the last time."""
+        ...
 
     async def models(self) -> Sequence[ModelInfo]:
         """Return all models that can be asked for now, aliases included, in a stable order."""
@@ -60,7 +65,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def router(listing: Listing) -> APIRouter:
-    """Return the routes ``GET /v1/models`` and ``GET /v1/models/{id}``, also without ``/v1``.
+    """Return the routes ``GET /v1/models`` and ``GET /v1/models/{id}``.
 
     The header ``anthropic-version`` asks for Anthropic's shape, with its paging.
     """
@@ -83,8 +88,6 @@ def router(listing: Listing) -> APIRouter:
             raise ServerError(ErrorKind.MODEL_NOT_FOUND, message, param="model")
         return _anthropic(found) if "anthropic-version" in request.headers else _openai(found)
 
-    for prefix in ("/v1", "", "/openai/v1", "/openai", "/anthropic/v1", "/anthropic"):
-        shown = prefix == "/v1"
-        routes.add_api_route(f"{prefix}/models", models, include_in_schema=shown)
-        routes.add_api_route(f"{prefix}/models/{{model_id:path}}", model, include_in_schema=shown)
+    routes.add_api_route("/v1/models", models)
+    routes.add_api_route("/v1/models/{model_id:path}", model)
     return routes
