@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from llm_server.contract import ErrorKind, ModelInfo, ServerError
-from llm_server.testing import FakeObserver, FakeProvider
+from llm_server.testing import FakeObserver, FakeProvider, chunks
 from tests.api.conftest import build
 from tests.serving import serving
 
@@ -128,8 +128,6 @@ async def test_stopping_ends_streams_in_band(provider: FakeProvider, observer: F
             asked = {"model": "both", "stream": True, "messages": [{"role": "user", "content": "x"}]}
 
             def endless(_: object) -> object:
-                from llm_server.contract import ErrorKind, ModelInfo, ServerError
-from llm_server.testing import chunks
 
                 for chunk in chunks("one", "two"):
                     yield chunk
