@@ -7,14 +7,13 @@ from pathlib import PurePath
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from llm_server.cli.configured import ConfigOption, configured
+from llm_server.cli.table import show
 from llm_server.contract import Secret
 from llm_server.engine import installed
 from llm_server.settings import Loaded, Settings
-from llm_server.settings.tree import dotted
+from llm_server.settings.tree import DEFAULT, dotted
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -36,11 +35,9 @@ def check(
     if as_json:
         print(json.dumps(_report(loaded), indent=2))
         return
-    table = Table("setting", "value", "origin", title=_title(loaded), title_justify="left")
-    for path, value, origin in loaded.effective():
-        style = "dim" if origin.kind == "default" else ""
-        table.add_row(dotted(path), _words(value), str(origin), style=style)
-    Console(markup=False, highlight=False).print(table)
+    rows = [(dotted(path), _words(value), str(origin)) for path, value, origin in loaded.effective()]
+    print(_title(loaded))
+    show(("setting", "value", "origin"), rows, dim=[row for row in rows if row[2] == str(DEFAULT)])
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
