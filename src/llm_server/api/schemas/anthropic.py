@@ -4,7 +4,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from llm_server.api.schemas.shared import AnswerModel, ImageUrl, OtherPart, RequestModel, by_type
+from llm_server.api.schemas.shared import (
+    AnswerModel,
+    ImageUrl,
+    OtherPart,
+    RequestModel,
+    by_type,
+    check_choice,
+)
 from llm_server.wire.anthropic import types as wire
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -205,6 +212,11 @@ class CountTokensRequest(RequestModel):
     output_format: JsonFormat | None = Field(
         default=None, description="Older place of `output_config.format`."
     )
+
+    @model_validator(mode="after")
+    def _choice_needs_tools(self) -> Self:
+        check_choice(isinstance(self.tool_choice, AnyChoice | ToolChoice), self.tools)
+        return self
 
 
 class MessageRequest(CountTokensRequest):

@@ -4,7 +4,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from llm_server.api.schemas.shared import AnswerModel, ImageUrl, OtherPart, RequestModel, by_type
+from llm_server.api.schemas.shared import (
+    AnswerModel,
+    ImageUrl,
+    OtherPart,
+    RequestModel,
+    by_type,
+    check_choice,
+)
 from llm_server.wire.openai import types as wire
 from llm_server.wire.openai.prompts import MAX_INPUTS
 
@@ -291,6 +298,13 @@ class ChatCompletionRequest(Sampled):
     def _alternatives_need_logprobs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("'logprobs' must be true to ask for 'top_logprobs'")
+        return self
+
+    @model_validator(mode="after")
+    def _choice_needs_tools(self) -> Self:
+        choice = self.tool_choice
+        mode = choice.allowed_tools.mode if isinstance(choice, AllowedToolsChoice) else choice
+        check_choice(mode not in {None, "auto", "none"}, self.tools)
         return self
 
 

@@ -1,6 +1,6 @@
 """What the models of both dialects have in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -41,6 +41,12 @@ def by_type(*known: str, assumed: str | None = None) -> Callable[[Any], str | No
         return found if found in known else OTHER
 
     return tag
+
+
+def check_choice(obliges: bool, tools: Sequence[object] | None) -> None:
+    """Raise ``ValueError`` when a choice ``obliges`` to call a tool and there are none."""
+    if obliges and not tools:
+        raise ValueError("a tool can only be required when 'tools' are specified")
 
 
 def _image_url(url: str) -> str:

@@ -23,7 +23,7 @@ from llm_server.contract import (
 )
 from llm_server.wire.images import image_from_url
 from llm_server.wire.openai import types as wire
-from llm_server.wire.reading import Reader, invalid, object_or_empty
+from llm_server.wire.reading import Reader, check_choice, check_parts, invalid, object_or_empty
 from llm_server.wire.shapes import Unmodelled
 
 _LEGACY_FUNCTIONS = "Use 'tools' and 'tool_choice' instead of 'functions' and 'function_call'."
@@ -37,7 +37,9 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
     """Return the call that ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
     del headers  # none of OpenAI's own changes the meaning
     request = READER.read(body)
+    check_parts(request.messages, wire.MAX_PARTS)
     choice, allowed = _tool_choice(request.tool_choice)
+    check_choice(choice, request.tools)
     tools = tuple([_tool(tool, at) for at, tool in enumerate(request.tools or ())])
     if allowed is not None:
         tools = tuple(tool for tool in tools if tool.name in allowed)

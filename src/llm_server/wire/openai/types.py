@@ -2,8 +2,7 @@
 
 Sources: openai-python 3.54 (``openai/types/chat/*_param.py``, ``completion_create_params.py``,
 ``embedding_create_params.py``) and https://developers.openai.com/api/reference. Not OpenAI's, but sent by
-clients of compatible servers: ``reasoning_content`` and ``reasoning`` (DeepSeek, vLLM, Groq), ``top_k``
-(vLLM, Ollama).
+clients of compatible servers: ``reasoning_content``, ``reasoning``, ``top_k`` and the effort ``default``.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -12,8 +11,10 @@ from msgspec import Meta, Raw, Struct
 
 from llm_server.wire.shapes import Unmodelled
 
-MAX_MESSAGES = 100_000
-"""Messages of one request; the figure that Anthropic documents."""
+MAX_MESSAGES = 10_000
+"""Messages of one request. Ours, far beyond any conversation: each costs time before a model is asked."""
+MAX_PARTS = 20_000
+"""Content parts of one request, in all messages together. Ours, for the same reason."""
 MAX_TOOLS = 128
 """Documented by OpenAI."""
 MAX_CHOICES = 16
@@ -38,7 +39,7 @@ Seed = Annotated[int, Meta(ge=-MAX_SEED - 1, le=MAX_SEED)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOP)]
 Biases = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_BIASES)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
-"""OpenAI's words, and Groq's ``default``."""
+"""OpenAI's words, and ``default``, which compatible servers take."""
 
 
 class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
