@@ -120,6 +120,22 @@ def test_an_unknown_model_has_the_defaults_of_its_provider() -> None:
 
 
 @pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [
+        ("openai", "gpt-4o", ("chat", "tools", "images", "json_schema")),
+        ("openai", "gpt-7", ()),
+        ("openrouter", "meta-llama/llama-9", ()),
+        ("ollama", "llama3.2", ()),
+        ("ollama", "nomic-embed-text", ("embeddings",)),
+    ],
+)
+def test_capabilities_are_only_those_that_are_known(
+    provider: str, model: str, expected: tuple[str, ...]
+) -> None:
+    assert Catalog().lookup(provider, model, ROWS[provider].facts).capabilities == expected
+
+
+@pytest.mark.parametrize(
     ("fields", "problem"),
     [
         ({"tool": True}, "unknown facts: tool"),

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from llm_server.contract import Facts
+from llm_server.contract.facts import CAPABILITIES
 
 CACHED = 4_096
 """Models whose facts are remembered. Callers choose names, so there is a bound; the oldest goes first."""
@@ -88,12 +89,22 @@ class Catalog:
 
     def _resolve(self, provider: str, model: str, default: Facts) -> Facts:
         found = (matcher.changes for matcher in self._matchers(provider) if matcher.pattern.match(model))
-        return reduce(lambda facts, better: msgspec.structs.replace(facts, **better), found, default)
+        return reduce(_better, found, default)
 
     def _matchers(self, row: str) -> list[_Matcher]:
         if row not in self._rules:
             self._rules[row] = [matcher for at, matcher in self._order if at & {row, "*"}]
         return self._rules[row]
+
+
+def _better(facts: Facts, told: Mapping[str, Any]) -> Facts:
+    """Return ``facts`` corrected by a rule.
+
+    A rule that tells a model's context window describes that model: what it leaves as the provider's default
+    is known to be so. Any other rule corrects a family, and the rest of it stays a guess.
+    """
+    known = CAPABILITIES if "context_tokens" in told else CAPABILITIES & told.keys()
+    return msgspec.structs.replace(facts, **told, known=facts.known | known)
 
 
 def _matcher(globs: Iterable[str], fields: Mapping[str, Any]) -> _Matcher:

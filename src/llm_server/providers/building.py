@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from llm_server.contract import Dialect, Facts, Provider, Secret
+from llm_server.contract.facts import CAPABILITIES
 from llm_server.pool import AiohttpPool, PoolConfig
 from llm_server.providers.config import ProviderConfig
 from llm_server.providers.discovery import address
@@ -100,5 +101,6 @@ def overlaid(model: str, facts: Facts, config: ProviderConfig) -> Facts:
     """Return ``facts`` with what the configuration knows better about ``model``; later patterns win."""
     for pattern, known in config.facts.items():
         if fnmatchcase(model, pattern):
-            facts = msgspec.structs.replace(facts, **known.model_dump(exclude_none=True))
+            told = known.model_dump(exclude_none=True)
+            facts = msgspec.structs.replace(facts, **told, known=facts.known | (told.keys() & CAPABILITIES))
     return facts

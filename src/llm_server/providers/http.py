@@ -31,7 +31,7 @@ from llm_server.contract.errors import Block
 from llm_server.providers import prompts
 from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
-from llm_server.providers.dialects.failures import garbage
+from llm_server.providers.dialects.failures import garbage, introduced
 
 MODELS_TIMEOUT_S = 10.0
 """Seconds that a list of models is waited for."""
@@ -51,8 +51,9 @@ _JSON = ("content-type", "application/json")
 class HttpProvider:
     """A hosted provider behind one base URL: see :class:`llm_server.contract.Provider`.
 
-    ``facts`` answers for each model. Credentials are the pool's; here they are known so that no error that
-    leaves this object holds one, whoever wrote it there.
+    ``facts`` answers for each model. A text call to a model without completions is asked as chats, which
+    ``Context.dropped`` then says as ``completions:chat``. Credentials are the pool's; here they are known so
+    that no error that leaves this object holds one, whoever wrote it there.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class HttpProvider:
             async with asyncio.timeout(MODELS_TIMEOUT_S):
                 listed = await self._listed()
         except TimeoutError:
-            raise ServerError(ErrorKind.UPSTREAM_TIMEOUT, "The provider did not list its models in time.").at(
-                self.name
-            ) from None
+            late = ServerError(ErrorKind.UPSTREAM_TIMEOUT, "The provider did not list its models in time.")
+            self._sign(late)
+            raise late from None
         except ServerError as error:
             self._sign(error)
             raise
@@ -123,6 +124,7 @@ class HttpProvider:
         check_model_name(call.model)
         facts = self._facts(call.model)
         if isinstance(call, TextCall) and not facts.completions:
+            ctx.dropped.append(prompts.NOTED)
             return prompts.answer(prompts.as_chats(call, facts), partial(self._asked, facts=facts, ctx=ctx))
         return self._asked(call, facts=facts, ctx=ctx)
 
@@ -192,8 +194,9 @@ class HttpProvider:
         return self._dialect.decode_error(response.status, response.headers, bytes(body))
 
     def _sign(self, error: ServerError) -> None:
-        """Note where ``error`` happened, and blot out every secret in it."""
+        """Note where ``error`` happened, name this provider in it, and blot out every secret in it."""
         error.at(self.name)
+        error.message = introduced(error, self.name)
         if error.kind.block is Block.UPSTREAM:
             self._trouble = error.kind.value
         for secret in self._secrets:

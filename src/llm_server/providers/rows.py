@@ -200,7 +200,7 @@ ROWS: dict[str, Row] = {
             key_env=("OPENAI_COMPATIBLE_API_KEY",),
             url_env=("OPENAI_COMPATIBLE_BASE_URL",),
             needs=("url",),
-            facts=Facts(embeddings=True),
+            facts=Facts(embeddings=True, completions=True),
             docs=("https://platform.openai.com/docs/api-reference/chat/create",),
         ),
         Row(
