@@ -247,3 +247,11 @@ async def test_a_frame_goes_through_untouched(client: aiohttp.ClientSession, pro
     )
     async with client.post("/v1/chat/completions", json={**CHAT, "stream": True}) as response:
         assert frame in await response.read()
+
+
+async def test_a_long_list_of_losses_says_how_many_more(client: aiohttp.ClientSession) -> None:
+    body = {**CHAT, **{f"made_up_field_number_{at}": 1 for at in range(200)}}
+    async with client.post("/v1/chat/completions", json=body) as response:
+        names = response.headers["x-llm-server-dropped"].split(", ")
+    assert names[-1] == "...+150 more"
+    assert len(names) == 51
