@@ -25,7 +25,7 @@ from llm_server.contract import (
 from llm_server.engine import EngineConfig, ModelConfig
 from llm_server.engine.gguf import ModelFile
 from llm_server.engine.provider import EngineProvider
-from llm_server.engine.template import ChatTemplate
+from llm_server.engine.template import ChatTemplate, refuse_unreadable
 from tests.engine.calling import MODEL, chat, completion, inside, whole
 
 Configure = Callable[..., EngineConfig]
@@ -160,11 +160,18 @@ def test_thinking_is_left_out_of_the_history() -> None:
     assert template("{{ bos_token }}{{ messages[0].content }}").render((turn,)) == "<s>Yes."
 
 
-@pytest.mark.parametrize("part", [Image(url="https://example.com/a.png"), ToolCall("1", "f", "{}")])
-def test_other_parts_are_refused_by_their_path(part: Image | ToolCall) -> None:
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        (Image(url="https://example.com/a.png"), "messages[0].content[1]"),
+        (ToolCall("1", "f", "{}"), "messages[0]"),
+    ],
+)
+def test_other_parts_are_refused_by_their_path(part: Image | ToolCall, place: str) -> None:
+    asked = chat().altered(messages=(Message(Role.USER, (Text("a"), part)),))
     with pytest.raises(ServerError) as caught:
-        template().render((Message(Role.USER, (Text("a"), part)),))
-    assert (caught.value.kind, caught.value.param) == (ErrorKind.UNSUPPORTED, "messages[0].content[1]")
+        refuse_unreadable(asked)
+    assert (caught.value.kind, caught.value.param) == (ErrorKind.UNSUPPORTED, place)
 
 
 def test_a_template_that_refuses_is_the_callers_error() -> None:
