@@ -28,12 +28,14 @@ RUN apt-get update \
  && useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin llm-server
 COPY --from=build /opt/llm-server /opt/llm-server
 COPY --from=build --chown=10001:10001 /data /data
-ENV PATH=/opt/llm-server/bin:$PATH XDG_DATA_HOME=/data PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/llm-server/bin:$PATH XDG_DATA_HOME=/data PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    LLM_SERVER__SERVER__HOST=0.0.0.0 LLM_SERVER__SERVER__PORT=8000
 USER 10001:10001
 WORKDIR /data
 EXPOSE 8000
 # Alive, not ready: an upstream that is down is no reason to replace the container.
+# The port is a variable, not a flag: with `-e LLM_SERVER__SERVER__PORT` both the server and this follow it.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=4)"]
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:%s/health/live' % os.environ['LLM_SERVER__SERVER__PORT'], timeout=4)"]
 ENTRYPOINT ["llm-server"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["serve"]

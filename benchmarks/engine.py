@@ -1,8 +1,8 @@
 """Speed of the embedded engine: tokens per CPU second and per second, and the time to the first token.
 
-CPU seconds are those of this process and of the engine's worker process. Each figure is the best of the rounds,
-because whatever else the machine does can only make it worse. Prompts differ; what a slot still holds of an
-earlier prompt is reused, as in service.
+CPU seconds are those of this process and of the engine's worker process. Each figure is the best of the
+rounds, because whatever else the machine does can only make it worse. Prompts differ; what a slot
+still holds of an earlier prompt is reused, as in service.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from llm_server.contract import (
     TextDelta,
     Usage,
 )
-from llm_server.engine import EngineConfig, EngineProvider, ModelConfig, install
+from llm_server.engine import EngineConfig, ModelConfig, install
+from llm_server.engine.provider import EngineProvider
 
 MODEL = "smollm2-135m"
 CONCURRENT = (1, 2, 4, 8, 16)

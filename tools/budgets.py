@@ -16,6 +16,7 @@ Type annotations have a budget of 100 %, which ``mypy --strict`` holds.
 
 import ast
 import graphlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -187,6 +188,9 @@ def report(root: Path) -> tuple[list[str], bool]:
 
 def main() -> int:
     """Print the report for the tree in the current folder; return the exit status."""
+    if importlib.util.find_spec("ruff") is None:
+        print("ruff is not installed here: run `make lint`", file=sys.stderr)
+        return 1
     lines, held = report(Path.cwd())
     print("\n".join([*lines, "budgets held" if held else "budgets broken: a limit is passed"]))
     return 0 if held else 1

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_server import providers as hosted
-from llm_server.api.application import Backstage, application
+from llm_server.api.application import application
+from llm_server.api.backstage import Backstage
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.api.structured import Abilities, Structure
@@ -89,11 +90,9 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
 
 def _providers(settings: Settings) -> dict[str, Provider]:
     """Return every provider by name: the hosted ones, and the embedded engine if it is enabled."""
-    rows = {name: config.row for name, config in settings.providers.items() if config.row}
-    catalog = Catalog(rows=rows)
-    providers = hosted.build(settings.providers, catalog.lookup, settings.pool)
+    providers = hosted.build(settings.providers, Catalog().lookup, settings.pool)
     if settings.engine.enabled:
-        from llm_server.engine import EngineProvider
+        from llm_server.engine.provider import EngineProvider
 
         providers[LOCAL] = EngineProvider(settings.engine, logging.getLogger("llm_server.engine").info)
     return providers

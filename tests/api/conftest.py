@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from llm_server.api.application import Backstage, application
+from llm_server.api.application import application
+from llm_server.api.backstage import Backstage
 from llm_server.api.config import ApiConfig
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server

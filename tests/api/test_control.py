@@ -1,16 +1,18 @@
 """Control routes: models, health, metrics, the document, and what is not there."""
 
 import asyncio
+import re
 
 import aiohttp
 import pytest
 
-from llm_server.testing import FakeObserver, FakeProvider
+from llm_server.contract import ErrorKind, ModelInfo, ServerError
+from llm_server.testing import FakeObserver, FakeProvider, chunks
 from tests.api.conftest import build
 from tests.serving import serving
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/openai/v1/models", "/anthropic/models"])
 async def test_models_are_listed_for_openai(client: aiohttp.ClientSession, path: str) -> None:
     async with client.get(path) as response:
         body = await response.json()
@@ -55,6 +57,19 @@ async def test_health(client: aiohttp.ClientSession, provider: FakeProvider) -> 
     assert body["parts"] == [{"name": "fake", "state": "ready", "message": ""}]
 
 
+async def test_health_names_a_provider_that_cannot_list_its_models(
+    client: aiohttp.ClientSession, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def models() -> tuple[ModelInfo, ...]:
+        raise ServerError(ErrorKind.UPSTREAM_UNREACHABLE, "cannot be reached")
+
+    monkeypatch.setattr(provider, "models", models)
+    async with client.get("/v1/models") as response:
+        assert response.headers["x-request-id"]
+    async with client.get("/health/ready") as response:
+        assert (await response.json())["parts"][0]["message"] == "cannot be reached"
+
+
 async def test_metrics(client: aiohttp.ClientSession) -> None:
     async with client.get("/metrics") as response:
         assert await response.text() == "x 1\n"
@@ -71,13 +86,23 @@ async def test_the_document_has_every_route_with_its_models(client: aiohttp.Clie
         assert "examples" in model or any("examples" in field for field in model["properties"].values())
         assert "$ref" in operation["responses"]["200"]["content"]["application/json"]["schema"]
         assert {"400", "429", "502"} <= operation["responses"].keys()
+
+
+async def test_the_page_of_the_api_needs_nothing_from_elsewhere(client: aiohttp.ClientSession) -> None:
     async with client.get("/docs") as response:
-        assert response.status == 200
+        page = await response.text()
+    found = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(found) == 3
+    for address in found:
+        assert address.startswith("/docs/assets/")
+        async with client.get(address) as response:
+            assert (response.status, bool(await response.read())) == (200, True)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
+        ("POST", "/v1/messages/", 404, "/docs lists every route"),
         ("GET", "/v1/nothing", 404, "/docs lists every route"),
         ("GET", "/v1/chat/completions", 405, "GET is not allowed"),
         ("DELETE", "/v1/models", 405, "DELETE is not allowed"),
@@ -90,6 +115,7 @@ async def test_what_is_not_there_is_said(
         body = await response.json()
     assert response.status == status
     assert words in body["error"]["message"]
+    assert response.headers["x-request-id"] == response.headers["request-id"]
     async with client.request(method, path, headers={"anthropic-version": "2023-06-01"}) as response:
         assert (await response.json())["type"] == "error"
 
@@ -102,13 +128,12 @@ async def test_stopping_ends_streams_in_band(provider: FakeProvider, observer: F
             asked = {"model": "both", "stream": True, "messages": [{"role": "user", "content": "x"}]}
 
             def endless(_: object) -> object:
-                from llm_server.testing import chunks
 
                 for chunk in chunks("one", "two"):
                     yield chunk
-                    provider.gate.clear()  # type: ignore[union-attr]
+                    provider.gate.clear()
 
-            provider.script = endless  # type: ignore[assignment]
+            provider.script = endless
             response = await client.post(f"{url}/v1/chat/completions", json=asked)
             await response.content.readline()
         rest = await response.read()

@@ -168,7 +168,7 @@ async def test_every_kind_has_its_status(
 
 
 async def test_a_bug_is_a_clean_500(client: aiohttp.ClientSession, provider: FakeProvider) -> None:
-    provider.script = lambda _: 1 / 0  # type: ignore[assignment, return-value]
+    provider.script = lambda _: 1 / 0
     async with client.post("/v1/chat/completions", json=CHAT) as response:
         assert response.status == 500
         assert "division" not in await response.text()
@@ -247,3 +247,11 @@ async def test_a_frame_goes_through_untouched(client: aiohttp.ClientSession, pro
     )
     async with client.post("/v1/chat/completions", json={**CHAT, "stream": True}) as response:
         assert frame in await response.read()
+
+
+async def test_a_long_list_of_losses_says_how_many_more(client: aiohttp.ClientSession) -> None:
+    body = {**CHAT, **{f"made_up_field_number_{at}": 1 for at in range(200)}}
+    async with client.post("/v1/chat/completions", json=body) as response:
+        names = response.headers["x-llm-server-dropped"].split(", ")
+    assert names[-1] == "...+150 more"
+    assert len(names) == 51

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_server.catalog import Catalog
-from llm_server.catalog.catalog import CACHED, MAX_NAME, Rule, shipped
+from llm_server.catalog.catalog import CACHED, MAX_NAME, Rule, changes, shipped
 from llm_server.contract import Facts, Sampling
 from llm_server.providers.rows import ROWS
 
@@ -119,24 +119,20 @@ def test_an_unknown_model_has_the_defaults_of_its_provider() -> None:
     assert Catalog().lookup("somewhere", "something", DEFAULT) is DEFAULT
 
 
-def test_the_operator_wins_and_later_entries_win_over_earlier() -> None:
-    overrides = {
-        "openai": {
-            "gpt-*": {"tools": False, "context_tokens": 7},
-            "GPT-4o": {"tools": True, "refuses": ["stop"]},
-        }
-    }
-    facts = Catalog(overrides).lookup("openai", "gpt-4o", DEFAULT)
-    assert (facts.tools, facts.context_tokens, facts.refuses) == (True, 7, frozenset({"stop"}))
-    assert facts.max_output_tokens == 16_384
-    assert Catalog(overrides).lookup("azure", "gpt-4o", DEFAULT).context_tokens == 128_000
-
-
-def test_a_provider_under_another_name_has_the_facts_of_its_row_and_its_own_overrides() -> None:
-    catalog = Catalog({"work": {"o3": {"tools": False}}}, rows={"work": "openai"})
-    facts = catalog.lookup("work", "o3", DEFAULT)
-    assert (facts.logprobs, facts.tools) == (False, False)
-    assert catalog.lookup("openai", "o3", DEFAULT).tools
+@pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [
+        ("openai", "gpt-4o", ("chat", "tools", "images", "json_schema")),
+        ("openai", "gpt-7", ()),
+        ("openrouter", "meta-llama/llama-9", ()),
+        ("ollama", "llama3.2", ()),
+        ("ollama", "nomic-embed-text", ("embeddings",)),
+    ],
+)
+def test_capabilities_are_only_those_that_are_known(
+    provider: str, model: str, expected: tuple[str, ...]
+) -> None:
+    assert Catalog().lookup(provider, model, ROWS[provider].facts).capabilities == expected
 
 
 @pytest.mark.parametrize(
@@ -147,9 +143,9 @@ def test_a_provider_under_another_name_has_the_facts_of_its_row_and_its_own_over
         ({"context_tokens": 1.5}, "context"),
     ],
 )
-def test_a_wrong_override_is_an_error(fields: dict[str, Any], problem: str) -> None:
+def test_a_wrong_fact_is_an_error(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Catalog({"p": {"*": fields}})
+        changes(fields)
 
 
 def test_the_second_look_up_is_the_same_object_until_the_default_changes() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from llm_server.catalog import Listing
 from llm_server.contract import ErrorKind, Facts, ModelInfo, ServerError, Target
+from llm_server.contract.facts import CAPABILITIES
 from llm_server.testing import FakeProvider
 
 NO_ALIASES: Mapping[str, tuple[Target, ...]] = {}
@@ -15,8 +16,8 @@ NO_ALIASES: Mapping[str, tuple[Target, ...]] = {}
 class Lister(FakeProvider):
     """Lists ``offered``, or raises it; waits for ``gate`` when there is one."""
 
-    def __init__(self, name: str, *models: str) -> None:
-        super().__init__(name, facts=Facts(context_tokens=100, max_output_tokens=10))
+    def __init__(self, name: str, *models: str, known: frozenset[str] = CAPABILITIES) -> None:
+        super().__init__(name, facts=Facts(context_tokens=100, max_output_tokens=10, known=known))
         self.offered: Exception | tuple[ModelInfo, ...] = tuple(
             ModelInfo(id=model, provider="") for model in models
         )
@@ -62,10 +63,9 @@ async def test_what_the_provider_tells_wins_over_facts() -> None:
     provider = Lister("p")
     provider.offered = (ModelInfo(id="m", provider="", context_tokens=7, created=5, display_name="M"),)
     (model,) = await make(provider).models()
-    expected = ModelInfo(
-        id="p/m", provider="p", context_tokens=7, max_output_tokens=10, created=5, display_name="M"
-    )
-    assert model == expected
+    told = (model.id, model.context_tokens, model.max_output_tokens, model.created, model.display_name)
+    assert told == ("p/m", 7, 10, 5, "M")
+    assert "tools" in model.capabilities
 
 
 async def test_aliases_come_first_and_describe_their_first_target() -> None:
@@ -78,7 +78,16 @@ async def test_aliases_come_first_and_describe_their_first_target() -> None:
     models = await Listing(providers, aliases).models()
     assert ids(models) == ["fast", "lost", "p/m2", "p/m"]
     assert (models[0].provider, models[0].context_tokens) == ("p", 100)
-    assert (models[1].provider, models[1].context_tokens) == ("q", None)
+    # A target that its provider does not list, or whose list cannot be had, is known all the same.
+    assert (models[1].provider, models[1].context_tokens) == ("q", 100)
+    assert models[0].capabilities == models[1].capabilities == models[3].capabilities
+    assert "tools" in models[1].capabilities
+
+
+async def test_guesses_are_not_listed() -> None:
+    aliases = {"fast": (Target("p", "m"),)}
+    models = await Listing({"p": Lister("p", "m", known=frozenset())}, aliases).models()
+    assert [model.capabilities for model in models] == [(), ()]
 
 
 async def test_find() -> None:

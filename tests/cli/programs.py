@@ -88,8 +88,14 @@ class Upstream:
         left: set when a caller has gone before the end.
     """
 
-    def __init__(self, words: Sequence[str], models: Sequence[Mapping[str, Any]] = ({"id": "m"},)) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        models: Sequence[Mapping[str, Any]] = ({"id": "m"},),
+        parts: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         self.words = words
+        self.parts = parts
         self.models = models
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -130,8 +136,8 @@ class Upstream:
         return web.json_response({"object": "list", "data": list(self.models)})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Say, as the server does, that every part is ready."""
-        return web.json_response({"status": "ready", "parts": []})
+        """Say, as the server does, how its parts are."""
+        return web.json_response({"status": "ready", "parts": list(self.parts)})
 
 
 def _event(delta: Mapping[str, str], finish: str | None = None) -> bytes:

@@ -1,6 +1,7 @@
 """The commands that print: version, help, check, models."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llm_server.cli import COMMANDS
+from llm_server.cli.table import show
 from tests.cli.programs import Upstream, listening, run
 
 KEY = "sk-test-1234567890"
@@ -22,8 +24,14 @@ async def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def cells_of(line: str) -> list[str]:
+    """Return the columns of a line that was piped."""
+    return re.split(r" {2,}", line)
+
+
 async def test_version_is_that_of_the_package(tmp_path: Path) -> None:
-    assert await run(tmp_path, "version") == (0, f"{version('llm-server')}\n", "")
+    for asked in ("version", "--version"):
+        assert await run(tmp_path, asked) == (0, f"{version('llm-server')}\n", "")
 
 
 async def test_help_names_every_command_precedence_and_exit_status(tmp_path: Path) -> None:
@@ -65,17 +73,34 @@ async def test_check_prints_every_value_with_its_origin_and_no_secret(home: Path
         home, "check", env={"MY_KEY": KEY, "GROQ_API_KEY": KEY, "LLM_SERVER__SERVER__PORT": "81"}
     )
     assert (ended.status, ended.err) == (0, "")
-    rows = {
-        cells[0]: cells[1:]
-        for line in ended.out.splitlines()
-        if len(cells := [cell.strip() for cell in line.strip("│").split("│")]) == 3
-    }
+    title, *lines = ended.out.splitlines()
+    assert title == "valid: llm-server.yaml; providers: groq, mine"
+    rows = {cells[0]: cells[1:] for cells in map(cells_of, lines)}
     assert rows["server.port"] == ["81", "environment LLM_SERVER__SERVER__PORT"]
     assert rows["server.host"] == ["127.0.0.1", "default"]
     assert rows["models.fast"] == ['["mine/a"]', "file llm-server.yaml:15"]
     assert rows["providers.mine.api_key"] == ["***", "file llm-server.yaml:8 (${MY_KEY})"]
     assert rows["providers.groq.api_key"] == ["***", "discovered GROQ_API_KEY"]
     assert KEY not in ended.out
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+async def test_what_is_piped_has_no_width(home: Path, columns: str) -> None:
+    env = {"MY_KEY": KEY, "COLUMNS": columns}
+    narrow, wide = [(await run(home, "check", env=env | more)).out for more in ({}, {"COLUMNS": "500"})]
+    assert narrow == wide
+    assert "server.keepalive_timeout_s  " in narrow
+    assert (narrow.count("…"), narrow.count("│"), narrow.count("\x1b")) == (0, 0, 0)
+
+
+async def test_a_narrow_terminal_wraps_and_cuts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show(("setting", "value"), [("a" * 40, "b" * 40), ("c", "")])
+    out = capsys.readouterr().out
+    assert (out.count("a"), out.count("b"), "…" in out) == (40 + "setting value".count("a"), 40, False)
 
 
 async def test_check_prints_json_for_machines(home: Path) -> None:
@@ -101,6 +126,21 @@ async def test_check_lists_every_problem_and_exits_1(home: Path) -> None:
     ]
 
 
+async def test_check_warns_of_what_may_not_be_meant(tmp_path: Path) -> None:
+    engine = {"models": [{"name": "smollm2-135m"}, {"name": "own", "path": "none.gguf"}]}
+    config = {"server": {"host": "0.0.0.0", "workers": 2}, "engine": engine}
+    (tmp_path / "llm-server.yaml").write_text(json.dumps(config))
+    ended = await run(tmp_path, "check", "--json")
+    assert ended.status == 0
+    assert json.loads(ended.out)["file"] == "llm-server.yaml"
+    assert ended.err.splitlines() == [
+        "warning: server.host is 0.0.0.0: whoever reaches it can use every provider's key",
+        "warning: each of the 2 workers loads the local models for itself",
+        "warning: engine model smollm2-135m is not there: llm-server models install smollm2-135m",
+        "warning: engine model own: there is no file none.gguf",
+    ]
+
+
 async def test_check_of_a_file_that_is_missing_exits_1(tmp_path: Path) -> None:
     ended = await run(tmp_path, "check", "-c", "none.yaml")
     assert ended.status == 1
@@ -110,7 +150,27 @@ async def test_check_of_a_file_that_is_missing_exits_1(tmp_path: Path) -> None:
 async def test_models_of_a_configuration(home: Path) -> None:
     ended = await run(home, "models", env={"MY_KEY": KEY})
     assert (ended.status, ended.err) == (0, "")
-    assert [word for word in ("fast", "mine/a", "capabilities") if word not in ended.out] == []
+    assert [cells_of(line)[:2] for line in ended.out.splitlines()] == [["fast", "mine"], ["mine/a", "mine"]]
+
+
+async def test_models_names_a_provider_that_does_not_answer(home: Path) -> None:
+    ended = await run(home, "models", env={"MY_KEY": KEY, "OLLAMA_HOST": "127.0.0.1:1"})
+    assert (ended.status, "ollama" in ended.out, "mine/a" in ended.out) == (0, False, True)
+    (line,) = ended.err.splitlines()
+    assert line.startswith("ollama: ")
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ({"state": "ready", "message": ""}, "x: lists no model\n"),
+        ({"state": "failed", "message": "No such file."}, "x: failed No such file.\n"),
+    ],
+)
+async def test_models_of_a_part_that_lists_none(tmp_path: Path, part: dict[str, str], line: str) -> None:
+    async with listening(Upstream([], models=[], parts=[{"name": "x", **part}])) as url:
+        ended = await run(tmp_path, "models", "--url", url)
+    assert (ended.status, ended.err) == (0, line)
 
 
 async def test_models_of_a_running_server(tmp_path: Path) -> None:
@@ -118,9 +178,10 @@ async def test_models_of_a_running_server(tmp_path: Path) -> None:
     async with listening(Upstream([], models=[one, {"id": "c", "owned_by": "d"}])) as url:
         ended = await run(tmp_path, "models", "--url", url)
     assert (ended.status, ended.err) == (0, "")
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in ended.out.splitlines()]
-    assert ["a/b", "a", "131,072", "chat, tools"] in cells
-    assert ["c", "d", "", ""] in cells
+    assert [cells_of(line) for line in ended.out.splitlines()] == [
+        ["a/b", "a", "131,072", "chat, tools"],
+        ["c", "d", "-", "-"],
+    ]
 
 
 async def test_without_a_model_it_says_how_to_get_one(tmp_path: Path) -> None:

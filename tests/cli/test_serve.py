@@ -40,6 +40,8 @@ async def refused(url: str) -> None:
             _, writer = await asyncio.open_connection(place.hostname, place.port)
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:  # it closed while this one was waiting to be accepted
+            continue
         writer.close()
 
 
@@ -86,6 +88,24 @@ async def test_a_drain_has_an_end(home: Path, upstream: Upstream) -> None:
         assert b"shutting down" in rest
         assert b"[DONE]" not in rest
         await upstream.left.wait()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_second_interrupt_ends_the_drain_with_an_error_in_band(
+    home: Path, upstream: Upstream, workers: str
+) -> None:
+    async with serving(home, "--workers", workers) as server, aiohttp.ClientSession() as session:
+        async with session.post(f"{server.url}/v1/chat/completions", json=CHAT) as answer:
+            await upstream.waiting.wait()
+            server.process.send_signal(signal.SIGINT)
+            await refused(server.url)
+            server.process.send_signal(signal.SIGINT)
+            rest = await answer.content.read()
+        assert b"shutting down" in rest
+        assert b"[DONE]" not in rest
+        await upstream.left.wait()
+        assert await server.process.wait() == 0
+    assert "Traceback" not in (home / "log").read_text()
 
 
 async def test_several_workers_count_as_one_and_drain_as_one(home: Path, upstream: Upstream) -> None:

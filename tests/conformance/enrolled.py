@@ -4,7 +4,7 @@ A row enrols itself by existing, and a corpus folder by its name; nothing here l
 cannot say about itself stands in two small tables, each entry with its reason.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ KEY = "canary-k3y-5up3rs3cr3t-0123456789"
 """The credential of every provider here; it may stand in an outbound header and nowhere else."""
 
 BORROWED: Mapping[str, str] = {"openai-compatible": "openai"}
-"""Rows without a vendor of their own: any compatible URL is held to the bytes of the API it is compatible with."""
+"""Rows without a vendor of their own: any compatible URL is held to the bytes of what it resembles."""
 
 PREFIXES: Mapping[str, str] = {"openai-compatible": "/v1", "vllm": "/v1"}
 """Base paths that users of a row without a usual place configure, as its documentation tells them."""
@@ -107,13 +107,15 @@ def rows(*dialects: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("who", found, ids=lambda who: who.id)
 
 
-def each(*operations: str, form: Any = None) -> pytest.MarkDecorator:
+def each(
+    *operations: str, form: Any = None, where: Callable[[Case], bool] = lambda _: True
+) -> pytest.MarkDecorator:
     """Parametrise ``who, case`` over every row's cases of these operations."""
     found = [
         pytest.param(who, case, id=f"{who.id}/{case.name}.{case.form}")
         for who in ENROLLED
         for case in who.cases(form=form)
-        if case.operation in operations
+        if case.operation in operations and where(case)
     ]
     assert found, f"no case for {operations}"
     return pytest.mark.parametrize(("who", "case"), found)

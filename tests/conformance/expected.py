@@ -1,8 +1,8 @@
 """What an answer must come to: the corpus' vendor-neutral truth in the contract's words.
 
-``answers.yaml`` states each answer in the vendor's own words for ends and in the vendor's way of counting. The
-two tables here say what those mean in the contract, written by hand from the vendors' documentation and not
-from the code under test.
+``answers.yaml`` states each answer in the vendor's own words for ends and in the vendor's way of counting.
+The tables here say what those mean in the contract, written by hand from the vendors' documentation and
+not from the code under test.
 """
 
 import base64
@@ -114,6 +114,11 @@ def usage(who: Enrolled, case: Case) -> Usage:
 def failure(case: Case) -> ErrorKind | None:
     """Return the kind that a case fails with, ``None`` for an answer."""
     return FAILS.get(f"{case.vendor}/{case.name}")
+
+
+def answers(case: Case) -> bool:
+    """Whether a case is an answer and no failure."""
+    return failure(case) is None
 
 
 def statement(case: Case) -> list[dict[str, Any]]:

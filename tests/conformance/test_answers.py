@@ -5,10 +5,9 @@ import pytest
 
 from llm_server.contract import Chunk, Completion, Embeddings, ServerError, TokenCount, fold
 from tests.conformance.enrolled import CHATS, Enrolled, ask, call_for, each, provider, rows
-from tests.conformance.expected import call_ids, failure, heard, statement, usage
-from tests.upstreams.cases import Case, load
+from tests.conformance.expected import FAILS, answers, call_ids, failure, heard, statement, usage
+from tests.upstreams.cases import Case, exists, load
 from tests.upstreams.server import scripted, vendor
-
 
 COMPLETING = {"facts": {"*": {"completions": True}}}
 """The configuration of a model with native text completions: of most vendors only some, old ones."""
@@ -30,28 +29,33 @@ async def told(who: Enrolled, case: Case, dialect: str = "") -> Completion:
     """Return the whole answer that the row's provider gives for a case, folded if it streams."""
     more = COMPLETING if case.operation == "completions" else {}
     async with scripted(case) as up, provider(who, up, **more) as given:
-        answers = await ask(given, call_for(case, dialect))
+        said = await ask(given, call_for(case, dialect))
         assert [request.path for request in up.requests] == [at(who, case)]
     if case.form == "stream":
-        return fold(chunk for chunk in answers if isinstance(chunk, Chunk))
-    (whole,) = answers
+        return fold(chunk for chunk in said if isinstance(chunk, Chunk))
+    (whole,) = said
     assert isinstance(whole, Completion)
     return whole
 
 
 def comparable(completion: Completion) -> Completion:
-    """Return what a whole and a streamed answer must share: all but their ids and times and the bytes they came in."""
+    """Return what a whole and a streamed answer share: all but id, time and the bytes they came in."""
     return msgspec.structs.replace(completion, id="", created=0, raw=b"")
 
 
-@each(*CHATS, "completions")
+def fails(case: Case) -> bool:
+    return failure(case) is not None
+
+
+@each(*CHATS, "completions", where=fails)
+async def test_a_failure_with_status_200_is_a_failure(who: Enrolled, case: Case) -> None:
+    with pytest.raises(ServerError) as caught:
+        await told(who, case)
+    assert (caught.value.kind, caught.value.provider) == (failure(case), who.row.name)
+
+
+@each(*CHATS, "completions", where=answers)
 async def test_an_answer_is_what_the_corpus_states(who: Enrolled, case: Case) -> None:
-    kind = failure(case)
-    if kind is not None:
-        with pytest.raises(ServerError) as caught:
-            await told(who, case)
-        assert (caught.value.kind, caught.value.provider) == (kind, who.row.name)
-        return
     completion = await told(who, case)
     assert heard(completion) == statement(case)
     assert completion.usage == usage(who, case)
@@ -62,15 +66,19 @@ async def test_an_answer_is_what_the_corpus_states(who: Enrolled, case: Case) ->
     assert [one for one in found if one in stated] == [one for one in stated if one]
 
 
-@each(*CHATS, "completions", form="whole")
+def paired(case: Case) -> bool:
+    return answers(case) and exists(case.vendor, case.name, "stream")
+
+
+@each(*CHATS, "completions", form="whole", where=paired)
 async def test_a_stream_folds_into_the_whole_answer(who: Enrolled, case: Case) -> None:
-    streamed = [other for other in who.cases(form="stream") if other.name == case.name]
-    if failure(case) is not None:
-        assert all(failure(other) == failure(case) for other in streamed)
-        return
-    whole = comparable(await told(who, case))
-    for other in streamed:
-        assert comparable(await told(who, other)) == whole
+    streamed = load(case.vendor, case.name, "stream")
+    assert comparable(await told(who, streamed)) == comparable(await told(who, case))
+
+
+def test_every_failure_is_in_the_corpus() -> None:
+    for vendor_name, _, name in (known.partition("/") for known in FAILS):
+        assert exists(vendor_name, name, "whole") or exists(vendor_name, name, "stream")
 
 
 @each("embeddings")

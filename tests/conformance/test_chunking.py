@@ -1,4 +1,4 @@
-"""Bytes arrive cut anywhere: inside a character, between CR and LF, one at a time. The events are the same."""
+"""Bytes arrive cut anywhere: inside a character, between CR and LF, one by one. The events are the same."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""One server for all tests of a module that only ask: in front of every vendor, each with its whole corpus."""
+"""One server for all tests of a module that only ask: in front of every vendor and its whole corpus."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack

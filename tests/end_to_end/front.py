@@ -21,6 +21,9 @@ from tests.upstreams.upstream import Answer, Request, Upstream
 CANARY = "sk-canary-8a1f3c5e7d9b2f4a6c8e"
 """The key of every provider: it may be seen by upstreams and by nobody else."""
 
+RESULT = re.compile(rb'"tool_result"|"functionResponse"|"role": ?"tool"')
+"""A tool's result, in any dialect."""
+
 AT_ONCE: dict[str, Any] = {"log_flush_s": 0.01}
 QUIET: dict[str, Any] = {"engine": {"enabled": False}, "discover": False, "telemetry": AT_ONCE}
 
@@ -68,13 +71,18 @@ async def fronting(providers: Mapping[str, Any], **sections: Any) -> AsyncGenera
 
 
 def asked_case(vendor: str, request: Request) -> Answer:
-    """Answer with the corpus case that the request names as its model: one upstream for all cases."""
+    """Answer with the corpus case that the request names as its model: one upstream for all cases.
+
+    When a tool's result has come back, the answer is the plain text.
+    """
     if (path := re.search(r"/models/([^/:]+):", request.path)) is not None:
         name = path[1]
     else:
         name = request.json()["model"] if request.body else "models"
     if any(re.search(pattern, request.path) for pattern, op in ROUTES if op == "count_tokens"):
         name = "count_tokens"
+    elif RESULT.search(request.body):
+        name = "text"
     form: Form = "stream" if wants_stream(request) else "whole"
     if request.body and request.json().get("encoding_format") == "base64":
         name = f"{name}_base64" if exists(vendor, f"{name}_base64", "whole") else name
@@ -82,8 +90,10 @@ def asked_case(vendor: str, request: Request) -> Answer:
 
 
 @asynccontextmanager
-async def before(vendor_name: str, *answers: Answer, **sections: Any) -> AsyncGenerator[tuple[Front, Upstream], None]:
-    """Serve an application with one vendor, which gives these answers in turn; without any, what is asked for."""
+async def before(
+    vendor_name: str, *answers: Answer, **sections: Any
+) -> AsyncGenerator[tuple[Front, Upstream], None]:
+    """Serve with one vendor, which gives these answers in turn; without any, the case that is asked for."""
     scripts = scripted(*answers) if answers else upstream(partial(asked_case, vendor_name))
     async with scripts as up, fronting({vendor_name: provider(up, vendor_name)}, **sections) as front:
         yield front, up

@@ -33,7 +33,9 @@ async def test_the_synchronous_client_asks_streams_and_lists(world: World) -> No
 
 
 @pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
-@pytest.mark.parametrize("auth", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}], ids=lambda a: next(iter(a)))
+@pytest.mark.parametrize(
+    "auth", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}], ids=lambda a: next(iter(a))
+)
 async def test_both_versions_and_both_ways_to_give_a_key(world: World, version: str, auth: Any) -> None:
     body = {"model": "anthropic/text", **ASK}
     headers = {"anthropic-version": version, **auth}
@@ -85,7 +87,11 @@ async def test_structured_output_of_the_sdk_reaches_other_vendors(world: World) 
 
 WRONG: list[tuple[dict[str, Any], type[anthropic.APIStatusError], str]] = [
     ({"model": "nobody/x", **ASK}, anthropic.NotFoundError, "No provider named 'nobody'"),
-    ({"model": "openai/text", "max_tokens": 5, "messages": [{"role": "user"}]}, anthropic.BadRequestError, "messages"),
+    (
+        {"model": "openai/text", "max_tokens": 5, "messages": [{"role": "user"}]},
+        anthropic.BadRequestError,
+        "messages",
+    ),
     ({"model": "openai/text", "max_tokens": -5, "messages": HELLO}, anthropic.BadRequestError, "max_tokens"),
 ]
 
@@ -112,7 +118,10 @@ FAILED = {
 
 @pytest.mark.parametrize("name", FAILED)
 async def test_an_upstreams_refusals_are_typed_errors(name: str) -> None:
-    async with before("anthropic", refusal("anthropic", name)) as (front, _), anthropic_sdk(front.url) as client:
+    async with (
+        before("anthropic", refusal("anthropic", name)) as (front, _),
+        anthropic_sdk(front.url) as client,
+    ):
         with pytest.raises(FAILED[name]) as caught:
             await client.messages.create(model="anthropic/x", **ASK)
     assert caught.value.response.headers["x-llm-server-provider"] == "anthropic"

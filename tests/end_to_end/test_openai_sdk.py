@@ -19,7 +19,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 VECTORS = [[-0.0069580078125, -0.0053253173828125, 0.0146484375, 0.5]]
 VECTORS += [[0.0230712890625, -0.009307861328125, -0.0028839111328125, 0.25]]
-EMBEDDERS = ("azure", "cohere", "fireworks", "gemini", "lmstudio", "mistral", "ollama", "openai", "together", "vllm")
+EMBEDDERS = (
+    "azure",
+    "cohere",
+    "fireworks",
+    "gemini",
+    "lmstudio",
+    "mistral",
+    "ollama",
+    "openai",
+    "together",
+    "vllm",
+)
 
 
 async def test_the_synchronous_client_chats_streams_and_lists(world: World) -> None:
@@ -30,17 +41,25 @@ async def test_the_synchronous_client_chats_streams_and_lists(world: World) -> N
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
             with client.chat.completions.stream(model="anthropic/text", messages=HELLO) as helper:
                 folded = helper.get_final_completion()
-            return whole.choices[0].message.content or "", "".join(pieces), folded.choices[0].message.content or ""
+            return (
+                whole.choices[0].message.content or "",
+                "".join(pieces),
+                folded.choices[0].message.content or "",
+            )
 
     said = load("openai", "text").answer["text"]
     assert await asyncio.to_thread(ask) == (said, said, load("anthropic", "text").answer["text"])
 
 
-@pytest.mark.parametrize("model", ["openai/text", "anthropic/text", "gemini/text", "cohere/text", "mistral/text"])
+@pytest.mark.parametrize(
+    "model", ["openai/text", "anthropic/text", "gemini/text", "cohere/text", "mistral/text"]
+)
 async def test_usage_ends_a_stream_only_when_asked_for(world: World, model: str) -> None:
     ask: Any = {"model": model, "messages": HELLO, "stream": True}
     without = await collect(await world.openai.chat.completions.create(**ask))
-    asked = await collect(await world.openai.chat.completions.create(**ask, stream_options={"include_usage": True}))
+    asked = await collect(
+        await world.openai.chat.completions.create(**ask, stream_options={"include_usage": True})
+    )
     assert all(chunk.choices for chunk in without)
     assert asked[-1].usage.total_tokens > 0
 
@@ -136,7 +155,9 @@ WRONG: list[tuple[dict[str, Any], type[openai.APIStatusError], str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "kind", "param"), WRONG, ids=lambda value: str(value)[:40])
-async def test_mistakes_are_typed_errors_that_name_the_field(world: World, body: Any, kind: Any, param: Any) -> None:
+async def test_mistakes_are_typed_errors_that_name_the_field(
+    world: World, body: Any, kind: Any, param: Any
+) -> None:
     with pytest.raises(kind) as caught:
         await world.openai.chat.completions.create(**body)
     assert caught.value.param == param

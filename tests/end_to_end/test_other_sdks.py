@@ -86,7 +86,9 @@ async def test_ollamas_own_api_is_not_served(world: World) -> None:
     assert caught.value.status_code == 404
 
 
-@pytest.mark.parametrize(("version", "status", "words"), [("v1beta", 404, "There is no"), ("v1", 405, "not allowed")])
+@pytest.mark.parametrize(
+    ("version", "status", "words"), [("v1beta", 404, "There is no"), ("v1", 405, "not allowed")]
+)
 async def test_geminis_api_is_not_served(world: World, version: str, status: int, words: str) -> None:
     async with httpx2.AsyncClient(verify=False) as http:
         with httpx2.Client(verify=False) as unused:

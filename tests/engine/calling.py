@@ -19,8 +19,8 @@ from llm_server.contract import (
     TextCall,
     TokenCount,
 )
-from llm_server.engine import EngineProvider
 from llm_server.engine.model import Model
+from llm_server.engine.provider import EngineProvider
 
 MODEL = "smollm2-135m"
 

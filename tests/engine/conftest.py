@@ -7,7 +7,8 @@ import pytest
 import pytest_asyncio
 
 from llm_server.contract import State
-from llm_server.engine import EngineConfig, EngineProvider, ModelConfig, install
+from llm_server.engine import EngineConfig, ModelConfig, install
+from llm_server.engine.provider import EngineProvider
 from tests.engine.calling import MODEL, data_dir
 
 

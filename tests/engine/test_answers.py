@@ -13,15 +13,22 @@ from llm_server.contract import (
     ErrorKind,
     Finish,
     FinishReason,
+    Message,
+    Opaque,
     OutputFormat,
+    Part,
+    Role,
     ServerError,
     Started,
+    Text,
     TextDelta,
     Tool,
+    ToolCall,
+    ToolResult,
     Usage,
     fold,
 )
-from llm_server.engine import EngineProvider
+from llm_server.engine.provider import EngineProvider
 from tests.engine.calling import chat, chunks, completion, events, inside, tokens, whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -228,8 +235,52 @@ async def test_what_is_left_out_is_named(provider: EngineProvider) -> None:
     assert ctx.dropped == ["logit_bias"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_tokens_are_an_empty_answer(provider: EngineProvider, stream: bool) -> None:
+    call = chat(max_tokens=0, stream=stream)
+    answer = fold(await chunks(provider, call)) if stream else await whole(provider, call)
+    (choice,) = answer.choices
+    assert (choice.text, choice.finish) == ("", FinishReason.LENGTH)
+    assert answer.usage == Usage(input_tokens=await tokens(provider, call))
+    with pytest.raises(ServerError) as caught:
+        await whole(provider, chat("word " * 400, max_tokens=0))
+    assert caught.value.kind is ErrorKind.CONTEXT_OVERFLOW
+
+
+async def test_log_probabilities_of_a_completion_are_refused(provider: EngineProvider) -> None:
+    with pytest.raises(ServerError, match="Leave out `logprobs`") as caught:
+        await whole(provider, completion("a", logprobs=1))
+    assert caught.value.param == "logprobs"
+
+
+async def test_choices_with_a_seed_have_a_seed_each(provider: EngineProvider) -> None:
+    answer = await whole(provider, chat(n=3, seed=7, temperature=1.5, max_tokens=12))
+    assert len({choice.text for choice in answer.choices}) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "words", "param"),
+    [
+        (Opaque("input_audio"), "'input_audio'", "messages[0].content[1]"),
+        (ToolCall(id="1", name="f", arguments="{}"), "tool calls", "messages[0]"),
+        (ToolResult(call_id="1", parts=()), "tool results", "messages[0]"),
+    ],
+)
+async def test_a_part_that_is_not_text_is_named_as_the_caller_knows_it(
+    provider: EngineProvider, monkeypatch: pytest.MonkeyPatch, part: Part, words: str, param: str
+) -> None:
+    call = chat().altered(messages=(Message(Role.USER, (Text("a"), part)),))
+    # The turn that the model adds in front is not counted.
+    model = inside(provider)
+    monkeypatch.setattr(model, "config", model.config.model_copy(update={"system": "Be brief."}))
+    with pytest.raises(ServerError, match=f"reads text only, not {words}") as caught:
+        await whole(provider, call)
+    assert (caught.value.kind, caught.value.param) == (ErrorKind.UNSUPPORTED, param)
+
+
 async def test_lists_its_models(provider: EngineProvider) -> None:
     (model,) = await provider.models()
     assert (model.id, model.provider, model.context_tokens) == ("smollm2-135m", "local", 256)
     facts = provider.facts("smollm2-135m")
     assert (facts.chat, facts.completions, facts.embeddings, facts.tools) == (True, True, False, False)
+    assert facts.capabilities == ("chat", "completions")

@@ -23,8 +23,9 @@ from llm_server.contract import (
     TextDelta,
     fold,
 )
-from llm_server.engine import EngineConfig, EngineProvider
+from llm_server.engine import EngineConfig
 from llm_server.engine.constraint import Constraint
+from llm_server.engine.provider import EngineProvider
 from llm_server.engine.runtime import Generation
 from llm_server.structured.grammar import compile_output
 from tests.engine.calling import MODEL, chat, chunks, events, inside, whole

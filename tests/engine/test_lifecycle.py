@@ -22,10 +22,11 @@ from llm_server.contract import (
     Thinking,
     ToolCall,
 )
-from llm_server.engine import EngineConfig, EngineProvider, ModelConfig
+from llm_server.engine import EngineConfig, ModelConfig
 from llm_server.engine.gguf import ModelFile
-from llm_server.engine.template import ChatTemplate
-from tests.engine.calling import MODEL, chat, whole
+from llm_server.engine.provider import EngineProvider
+from llm_server.engine.template import ChatTemplate, refuse_unreadable
+from tests.engine.calling import MODEL, chat, completion, inside, whole
 
 Configure = Callable[..., EngineConfig]
 
@@ -166,11 +167,18 @@ def test_thinking_is_left_out_of_the_history() -> None:
     assert template("{{ bos_token }}{{ messages[0].content }}").render((turn,)) == "<s>Yes."
 
 
-@pytest.mark.parametrize("part", [Image(url="https://example.com/a.png"), ToolCall("1", "f", "{}")])
-def test_other_parts_are_refused_by_their_path(part: Image | ToolCall) -> None:
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        (Image(url="https://example.com/a.png"), "messages[0].content[1]"),
+        (ToolCall("1", "f", "{}"), "messages[0]"),
+    ],
+)
+def test_other_parts_are_refused_by_their_path(part: Image | ToolCall, place: str) -> None:
+    asked = chat().altered(messages=(Message(Role.USER, (Text("a"), part)),))
     with pytest.raises(ServerError) as caught:
-        template().render((Message(Role.USER, (Text("a"), part)),))
-    assert (caught.value.kind, caught.value.param) == (ErrorKind.UNSUPPORTED, "messages[0].content[1]")
+        refuse_unreadable(asked)
+    assert (caught.value.kind, caught.value.param) == (ErrorKind.UNSUPPORTED, place)
 
 
 def test_a_template_that_refuses_is_the_callers_error() -> None:
@@ -182,3 +190,35 @@ def test_a_template_that_refuses_is_the_callers_error() -> None:
 def test_a_template_cannot_reach_python() -> None:
     with pytest.raises(ServerError):
         template("{{ ''.__class__.__mro__[1].__subclasses__() }}").render(())
+
+
+async def test_a_models_own_defaults_count_where_a_request_names_none(
+    configure: Configure, model_file: Path
+) -> None:
+    model = ModelConfig(name=MODEL, context=256, path=model_file, max_tokens=3, system="Answer in one word.")
+    engine = await started(configure(models=(model,)))
+    own = chat("Hello?")
+    said = (Message(Role.SYSTEM, (Text("Answer in one word."),)), *own.messages)
+    try:
+        bare, spelt = await whole(engine, own), await whole(engine, own.altered(messages=said))
+        longer = await whole(engine, chat("Hello?", max_tokens=5))
+    finally:
+        await engine.close()
+    assert bare.usage.input_tokens == spelt.usage.input_tokens
+    assert (bare.usage.output_tokens, longer.usage.output_tokens) == (3, 5)
+
+
+async def test_what_can_never_fit_is_refused_without_being_tokenised(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await started(configure())
+    counted: list[str] = []
+    monkeypatch.setattr(inside(engine)._loaded.runtime, "count", counted.append)
+    try:
+        for call in (chat("x" * 10_000_000), completion("x" * 10_000_000)):
+            with pytest.raises(ServerError, match=r"at least 3906\d tokens") as caught:
+                await whole(engine, call)
+            assert caught.value.kind is ErrorKind.CONTEXT_OVERFLOW
+    finally:
+        await engine.close()
+    assert counted == []

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def counting(**changes: object) -> Generation:
-    return Generation(**{"prompt": "One, two, three,", "temperature": 0.0, "max_tokens": 12} | changes)  # type: ignore[arg-type]
+    return Generation(**{"prompt": "One, two, three,", "temperature": 0.0, "max_tokens": 12} | changes)
 
 
 async def text(runtime: OpenvinoRuntime, generation: Generation) -> str:

@@ -69,7 +69,7 @@ async def test_an_error_is_told_by_kind() -> None:
 
 
 async def test_a_bug_is_told_as_internal() -> None:
-    handler, observer = observed(FakeProvider("a", lambda _: 1 / 0))  # type: ignore[arg-type, return-value] # the bug
+    handler, observer = observed(FakeProvider("a", lambda _: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         await collect(handler(CALL, Context(request_id="r")))
     assert ends(observer)[-1] == ("finished", "internal")
@@ -83,12 +83,15 @@ async def test_leaving_is_told() -> None:
     assert ends(observer)[-1] == ("finished", "client_closed")
 
 
-@pytest.mark.parametrize(("ahead_s", "kind"), [(-1.0, "deadline"), (60.0, "client_closed")])
-async def test_a_cancel_after_the_deadline_is_the_deadlines(ahead_s: float, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "ahead_s", "kind"),
+    [(False, -1.0, "deadline"), (False, 60.0, "unavailable"), (True, -1.0, "client_closed")],
+)
+async def test_a_cancel_is_told_by_its_cause(left: bool, ahead_s: float, kind: str) -> None:
     provider = FakeProvider("a", lambda _: (HELLO, END))
     provider.gate = asyncio.Event()
     handler, observer = observed(provider)
-    ctx = Context(request_id="r", deadline_s=time.perf_counter() + ahead_s)
+    ctx = Context(request_id="r", deadline_s=time.perf_counter() + ahead_s, left=left)
     task = asyncio.create_task(collect(handler(CALL, ctx)))
     await provider.asked.wait()
     task.cancel()

@@ -92,6 +92,16 @@ async def test_the_last_failure_is_the_callers() -> None:
     with pytest.raises(ServerError) as caught:
         await collect(handler(call(), Context(request_id="r")))
     assert (caught.value.kind, caught.value.provider) == (ErrorKind.UPSTREAM_TIMEOUT, "b")
+    assert caught.value.message == "no None of the 2 targets tried could answer; this was the last."
+    assert caught.value.message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.INVALID_REQUEST, ErrorKind.UPSTREAM_ERROR])
+async def test_one_target_alone_or_the_callers_fault_is_not_summed_up(kind: ErrorKind) -> None:
+    targets = [scripted("a", failure())] * (not kind.retryable)
+    with pytest.raises(ServerError) as caught:
+        await collect(routed(*targets, scripted("b", failure(kind)))(call(), Context(request_id="r")))
+    assert caught.value.message == "no"
 
 
 async def test_the_callers_bytes_survive_being_addressed() -> None:

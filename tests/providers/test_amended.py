@@ -25,7 +25,7 @@ from llm_server.providers.dialects.anthropic import Anthropic
 from llm_server.providers.dialects.cohere import Cohere
 from llm_server.providers.dialects.gemini import Gemini
 from llm_server.providers.dialects.openai import OpenAI
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 from llm_server.wire import ANTHROPIC_MESSAGES, OPENAI_CHAT
 
 SCHEMA = OutputFormat(kind="json_schema", schema=Raw(b'{"type":"object"}'), name="n", strict=True)

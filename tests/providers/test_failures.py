@@ -13,7 +13,7 @@ from llm_server.contract import Block, Dialect, ErrorKind, ServerError
 from llm_server.providers.dialects.anthropic import Anthropic
 from llm_server.providers.dialects.failures import MAX_SAID, OURS, kind_of, retry_after_s
 from llm_server.providers.dialects.openai import OpenAI
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 
 OPENAI, ANTHROPIC = OpenAI(Quirks()), Anthropic()
 

@@ -67,6 +67,12 @@ async def failure(built: Provider, call: Call, ctx: Context | None = None) -> Se
     return error
 
 
+async def listing_failure(built: Provider) -> ServerError:
+    with pytest.raises(ServerError) as caught:
+        await built.models()
+    return caught.value
+
+
 async def test_whole_answer_with_the_key_where_the_row_says_and_the_attempt_written_down() -> None:
     async with vendor("openai") as up, provider(up) as built:
         ctx = context()
@@ -221,6 +227,43 @@ async def test_refusal_says_where_and_state_remembers_until_success() -> None:
         assert up.total_connections == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, "The provider 'openai' refused this server's credentials. The operator of this server"),
+        (402, "This server's quota or credit at the provider 'openai' is used up. Choose"),
+        (404, "The provider 'openai' does not know this model."),
+        (429, "The provider 'openai' limits this server's requests. Try again later."),
+        (503, "The provider 'openai' is overloaded. Try again later."),
+    ],
+)
+async def test_failure_names_the_provider_and_what_to_do(status: int, told: str) -> None:
+    async with scripted(Script((Head(status, JSON, 2), b"{}"))) as up, provider(up) as built:
+        assert (await failure(built, chat())).message.startswith(told)
+
+
+async def test_provider_that_cannot_be_reached_is_named() -> None:
+    async with scripted(Script(())) as up:
+        base_url = up.url
+    async with provider(up, "mine", base_url=base_url) as built:
+        for error in (await failure(built, chat()), await listing_failure(built)):
+            assert error.kind is ErrorKind.UPSTREAM_UNREACHABLE
+            assert error.message == (
+                "The provider 'mine' cannot be reached. Try again later; "
+                "the operator of this server should check its base_url."
+            )
+            assert error.message in str(error)
+
+
+async def test_broken_stream_is_named_and_a_vendors_words_stay() -> None:
+    cut = Script((Head(200, SSE), DELTA))
+    said = b'{"error":{"message":"The provider is not amused"}}'
+    async with scripted(cut, Script((Head(400, JSON, len(said)), said))) as up, provider(up) as built:
+        broken = await failure(built, chat(stream=True))
+        assert broken.message == "The provider openai's stream ended before its answer did."
+        assert (await failure(built, chat())).message == "The provider is not amused"
+
+
 async def test_redirect_is_a_failure() -> None:
     async with (
         scripted(Script((Head(302, {"location": "http://127.0.0.1:1/"}, 0),))) as up,
@@ -293,6 +336,12 @@ async def test_stream_that_fails_gives_what_came_and_then_the_failure(steps: Any
         assert error is not None
         assert (error.kind, error.provider) == (kind, "openai")
         assert built.stats()["busy"] == 0
+
+
+async def test_page_instead_of_a_stream_is_invalid() -> None:
+    page = Script((Head(200, {"content-type": "text/html; charset=utf-8"}), b"<html>\n\n</html>\n\n"))
+    async with scripted(page) as up, provider(up) as built:
+        assert (await failure(built, chat(stream=True))).kind is ErrorKind.UPSTREAM_INVALID
 
 
 async def test_timeouts_are_configurable_for_one_provider() -> None:
@@ -371,13 +420,24 @@ async def test_model_name_in_a_path_is_only_data(name: str, config: dict[str, An
 async def test_text_call_is_asked_as_chats_only_where_the_model_has_no_completions() -> None:
     call = TextCall(model="m", prompts=("a", "b"))
     async with vendor("openai") as up, provider(up) as built:
-        (answer,) = await collect(built(call, context()))
+        ctx = context()
+        (answer,) = await collect(built(call, ctx))
+        assert ctx.dropped == ["completions:chat"]
         assert isinstance(answer, Completion)
         assert [choice.index for choice in answer.choices] == [0, 1]
         assert {request.path for request in up.requests} == {"/v1/chat/completions"}
         assert len(up.requests) == 2
     async with vendor("openai", completions="completion_batch") as up:
         async with provider(up, facts={"*": {"completions": True}}) as built:
-            await collect(built(call, context()))
+            ctx = context()
+            await collect(built(call, ctx))
+            assert ctx.dropped == []
         assert [request.path for request in up.requests] == ["/v1/completions"]
         assert up.requests[0].json()["prompt"] == ["a", "b"]
+
+
+async def test_a_provider_known_by_its_url_alone_is_asked_for_completions() -> None:
+    async with vendor("openai", completions="completion_batch") as up:
+        async with provider(up, "mine", base_url=up.url + "/v1") as built:
+            await collect(built(TextCall(model="m", prompts=("a", "b")), context()))
+        assert [request.path for request in up.requests] == ["/v1/completions"]

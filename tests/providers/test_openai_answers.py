@@ -32,7 +32,7 @@ from llm_server.contract import (
 )
 from llm_server.providers.dialects import unmodelled
 from llm_server.providers.dialects.openai import OpenAI
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 from tests.providers.calls import chat
 from tests.upstreams.cases import frames, load
 

@@ -21,7 +21,7 @@ from llm_server.contract import (
 from llm_server.providers import ROWS
 from llm_server.providers.building import quirks
 from llm_server.providers.dialects.openai import OpenAI
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 from tests.providers.calls import chat, from_openai, user
 
 PLAIN = Quirks()
@@ -120,6 +120,16 @@ def test_fields_have_the_names_that_the_server_knows(
 ) -> None:
     body = sent(from_openai(**given), row(provider))
     assert {name: value for name, value in body.items() if name not in {"model", "messages"}} == expected
+
+
+def test_functions_get_parameters_where_they_may_not_be_left_out() -> None:
+    bare = {"type": "function", "function": {"name": "now"}}
+    full = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "x": 1}}}
+    own = from_openai(tools=[bare, full])
+    assert sent(own)["tools"] == [bare, full]
+    empty = {"type": "object", "properties": {}}
+    clothed = {"type": "function", "function": {"name": "now", "parameters": empty}}
+    assert sent(own, row("mistral"))["tools"] == [clothed, full]
 
 
 def test_strict_server_gets_only_the_fields_it_knows() -> None:

@@ -28,7 +28,7 @@ from llm_server.contract import (
 )
 from llm_server.providers import ROWS
 from llm_server.providers.dialects.openai import OpenAI
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 from tests.providers.calls import assistant, chat, system, tool, user
 
 PLAIN = Quirks()

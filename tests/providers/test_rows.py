@@ -131,7 +131,7 @@ def test_facts_are_the_configurations_over_the_catalogs_over_the_rows() -> None:
 
     provider = build({"mine": config}, catalog)["mine"]
     assert provider.facts("small") == structs.replace(
-        ROWS["openai-compatible"].facts, images=False, tools=False
+        ROWS["openai-compatible"].facts, images=False, tools=False, known=frozenset({"tools"})
     )
     assert provider.facts("big-1").max_output_tokens == 9
     assert provider.facts("big-1").tools
@@ -140,7 +140,7 @@ def test_facts_are_the_configurations_over_the_catalogs_over_the_rows() -> None:
 
 
 def test_facts_can_all_be_configured() -> None:
-    ours = {"owner", "created", "grammar", "forced_tools", "schema_rules"}
+    ours = {"owner", "created", "known", "grammar", "forced_tools", "schema_rules"}
     assert set(FactsConfig.model_fields) == set(Facts.__struct_fields__) - ours
 
 

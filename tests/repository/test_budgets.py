@@ -133,3 +133,11 @@ def test_too_few_tests_fail(tmp_path: Path) -> None:
     (root / "tests" / "test_m.py").write_text("x = 1\n\n\n" * 9)
     assert budgets.tests_to_code(root) == pytest.approx(0.9)
     assert not budgets.report(root)[1]
+
+
+def test_where_ruff_is_missing_it_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(budgets.importlib.util, "find_spec", lambda _: None)
+    assert budgets.main() == 1
+    assert capsys.readouterr().err == "ruff is not installed here: run `make lint`\n"

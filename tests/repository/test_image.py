@@ -2,9 +2,18 @@
 
 import fnmatch
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
+import pytest
+
+from llm_server.settings import load
+from llm_server.settings.loading import FILE
 from tests.repository.tree import ROOT
 
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -46,16 +55,59 @@ def test_the_server_runs_as_nobody_special() -> None:
     assert words.index("USER") > max(place for place, word in enumerate(words) if word in ("RUN", "COPY"))
 
 
-def test_health_is_asked_with_what_the_image_has() -> None:
+def health_command() -> list[str]:
     (check,) = arguments(stages()[-1], "HEALTHCHECK")
-    command = json.loads(check.split("CMD", 1)[1])
-    assert command[:2] == ["python", "-c"]
-    compile(command[2], "healthcheck", "exec")
-    (start,) = arguments(stages()[-1], "CMD")
-    port = json.loads(start)[-1]
-    assert f"127.0.0.1:{port}/health/live" in command[2]
-    assert arguments(stages()[-1], "EXPOSE") == [port]
+    command: list[str] = json.loads(check.split("CMD", 1)[1])
+    return command
+
+
+def variables() -> dict[str, str]:
+    """Return what the image sets for the server that runs in it."""
+    words = [word for rest in arguments(stages()[-1], "ENV") for word in shlex.split(rest)]
+    return dict(word.split("=", 1) for word in words)
+
+
+def test_the_image_serves_where_it_is_reached_unless_it_is_told_otherwise() -> None:
+    env = variables()
+    assert arguments(stages()[-1], "EXPOSE") == [env["LLM_SERVER__SERVER__PORT"]]
+    server = load(env=env).settings.server
+    assert (server.host, server.port) == ("0.0.0.0", 8000)
     assert json.loads(arguments(stages()[-1], "ENTRYPOINT")[0]) == ["llm-server"]
+    # Flags would stand over the variables, and the health check would not hear of it.
+    assert json.loads(arguments(stages()[-1], "CMD")[0]) == ["serve"]
+
+
+@pytest.mark.parametrize(("status", "ends"), [(200, 0), (503, 1)])
+def test_health_is_asked_at_the_port_that_is_configured(status: int, ends: int) -> None:
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        answering = Thread(target=server.handle_request)
+        answering.start()
+        env = os.environ | {"LLM_SERVER__SERVER__PORT": str(server.server_port)}
+        program, *rest = health_command()
+        done = subprocess.run([sys.executable, *rest], env=env, capture_output=True, check=False)
+        answering.join()
+    assert (program, done.returncode, asked) == ("python", ends, ["/health/live"])
+
+
+def test_the_commands_in_the_readme_use_places_that_the_image_has() -> None:
+    (start,) = re.findall(r"^docker run(?:.*\\\n)*.*", (ROOT / "README.md").read_text(), re.MULTILINE)
+    (home,) = arguments(stages()[-1], "WORKDIR")
+    mounts = re.findall(r"-v (\S+)", start)
+    assert [mount.split(":")[1:] for mount in mounts] == [[home], [f"{home}/{FILE}", "ro"]]
+    assert variables()["XDG_DATA_HOME"] == home
+    port = variables()["LLM_SERVER__SERVER__PORT"]
+    assert re.findall(r"-p (\S+)", start) == [f"127.0.0.1:{port}:{port}"]
 
 
 def test_every_package_comes_from_a_lock_with_its_hashes() -> None:

@@ -80,4 +80,5 @@ def test_a_plan_without_attempts_is_refused() -> None:
     with pytest.raises(ServerError) as caught:
         order().plan(CALL, (target,), {target: Facts(chat=False)})
     assert caught.value.kind is ErrorKind.UNSUPPORTED
-    assert caught.value.message == "a/x does not support chat. Leave it out or choose another model."
+    assert caught.value.message == "a/x does not support chat. Choose another model."
+    assert caught.value.param == "model"

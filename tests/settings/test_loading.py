@@ -75,6 +75,34 @@ def test_a_discovered_key_goes_to_no_other_address(loaded: Load, setting: str) -
     assert KEY not in str(found.values)
 
 
+@pytest.mark.parametrize("url", ["foo", "foo/v1", " foo ", "localhost"])
+def test_a_bare_word_in_a_variable_for_a_url_is_a_problem(
+    loaded: Load, complaints: Complaints, url: str
+) -> None:
+    env = {"OPENAI_COMPATIBLE_BASE_URL": url}
+    assert complaints("", env) == [
+        "discovered OPENAI_COMPATIBLE_BASE_URL: providers.openai-compatible.base_url "
+        "is no URL: write it with http:// or https://"
+    ]
+    assert loaded("discover: false", env).settings.providers == {}
+    elsewhere = "providers: {openai-compatible: {base_url: http://elsewhere/v1}}"
+    assert loaded(elsewhere, env).settings.providers["openai-compatible"].base_url == "http://elsewhere/v1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "expected"),
+    [
+        ("VLLM_BASE_URL", "http://gpu/v1", "http://gpu/v1"),
+        ("VLLM_BASE_URL", "gpu:8000/v1", "http://gpu:8000/v1"),
+        ("VLLM_BASE_URL", "gpu.lan/v1", "http://gpu.lan/v1"),
+        ("OLLAMA_HOST", "gpu", "http://gpu:11434"),
+    ],
+)
+def test_short_forms_that_can_be_meant_are_none(loaded: Load, variable: str, url: str, expected: str) -> None:
+    (provider,) = loaded("", {variable: url}).settings.providers.values()
+    assert provider.base_url == expected
+
+
 def test_discovery_can_be_turned_off_by_any_source(loaded: Load) -> None:
     env = {"OPENAI_API_KEY": KEY}
     assert loaded("", env).settings.providers.keys() == {"openai"}

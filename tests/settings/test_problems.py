@@ -49,8 +49,6 @@ KEY = "sk-test-1234567890"
         ("models:\n  fast: [local/a, 3]", "2: models.fast[1] should be a valid string, got 3"),
     ],
 )  # fmt: skip
-
-
 def test_a_mistake_is_told_with_its_place_and_its_remedy(
     complaints: Complaints, text: str, line: str
 ) -> None:

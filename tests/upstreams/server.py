@@ -91,7 +91,7 @@ async def vendor(name: str, **chosen: str | Answer) -> AsyncIterator[Upstream]:
         pick = chosen.get(operation, DEFAULT_CASES.get(operation, ""))
         if not isinstance(pick, str):
             return pick
-        if request.path.startswith("/api/") and operation == "chat":
+        if request.path == "/api/chat":
             pick = f"native_{pick}"
         elif operation == "embeddings" and request.json().get("encoding_format") == "base64":
             pick = f"{pick}_base64" if exists(name, f"{pick}_base64", "whole") else pick

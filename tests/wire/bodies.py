@@ -30,6 +30,11 @@ def tagged(tag: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Body
     return body({"type": st.just(tag), **fields})
 
 
+def _possible(made: Body) -> Body:
+    """``made`` without a tool choice when there are no tools to choose from."""
+    return made if made.get("tools") else {key: value for key, value in made.items() if key != "tool_choice"}
+
+
 OPAQUE = st.sampled_from(
     ["input_audio", "file", "document", "server_tool_use", "custom", "brand_new"]
 ).flatmap(lambda tag: body({"type": st.just(tag)}, {"anything": TEXT, "content": st.lists(TEXT, max_size=1)}))
@@ -134,7 +139,7 @@ _CHAT = body(
         functions=NULL,
         function_call=NULL,
     ),
-)
+).map(_possible)
 CHAT = st.tuples(_CHAT, _FORMS).map(lambda pair: {**pair[0], **pair[1]})
 _IDS = st.lists(st.integers(0, 200_000), min_size=1, max_size=3)
 INPUTS = st.one_of(TEXT, st.lists(TEXT, min_size=1, max_size=3), _IDS, st.lists(_IDS, min_size=1, max_size=2))
@@ -212,7 +217,7 @@ _COUNTED_MAYBE = maybe(
     ),
     output_format=_FORMAT,
 )
-COUNT = body(_COUNTED, _COUNTED_MAYBE)
+COUNT = body(_COUNTED, _COUNTED_MAYBE).map(_possible)
 MESSAGES = body(
     {**_COUNTED, "max_tokens": st.integers(0, 64000)},
     _COUNTED_MAYBE
@@ -224,7 +229,7 @@ MESSAGES = body(
         top_k=st.integers(0, 500),
         metadata=body({}, maybe(user_id=TEXT)),
     ),
-)
+).map(_possible)
 
 _ANYTHING = st.sampled_from(
     [

@@ -80,7 +80,7 @@ def openai_choices(draw: st.DrawFn, index: int) -> Choice:
 def openai_completions(draw: st.DrawFn) -> Completion:
     count = draw(st.integers(1, 3))
     return Completion(
-        id=draw(NAME),
+        id="chatcmpl-" + draw(NAME),
         model=draw(NAME),
         created=draw(st.integers(1, 2**31)),
         choices=tuple(draw(openai_choices(index)) for index in range(count)),
@@ -96,7 +96,7 @@ def anthropic_completions(draw: st.DrawFn) -> Completion:
     stop = draw(TEXT) if finish is FinishReason.STOP and draw(st.booleans()) else ""
     parts = draw(st.lists(st.one_of(TEXTS, THOUGHTS, REDACTED, CALLS), max_size=5))
     return Completion(
-        id=draw(NAME),
+        id="msg_" + draw(NAME),
         model=draw(NAME),
         choices=(Choice(parts=tuple(parts), finish=finish, stop_sequence=stop),),
         usage=draw(usages()),

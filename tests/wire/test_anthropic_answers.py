@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import anthropic as sdk
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +48,7 @@ from tests.wire.vendors import (
 )
 
 CALL = ChatCall(model="asked/for", messages=(), stream=True)
-ANSWER = Completion(id="a", model="m", choices=(Choice(parts=(Text("hello"),)),))
+ANSWER = Completion(id="msg_a", model="m", choices=(Choice(parts=(Text("hello"),)),))
 
 
 def told(stream: bytes) -> list[dict[str, object]]:
@@ -149,6 +150,13 @@ def test_any_answer_makes_a_well_formed_stream(completion: Completion) -> None:
 def test_the_upstream_s_own_body_is_passed_on() -> None:
     raw = b'{"exactly": "this"}'
     assert ANTHROPIC_MESSAGES.whole(CALL, Completion(raw=raw)) == raw
+
+
+@pytest.mark.parametrize(("given", "told"), [("msg_1", "msg_1"), ("chatcmpl-1", "msg_chatcmpl-1")])
+def test_the_identifier_is_of_the_dialect_s_form(given: str, told: str) -> None:
+    completion = msgspec.structs.replace(ANSWER, id=given)
+    assert json.loads(ANTHROPIC_MESSAGES.whole(CALL, completion))["id"] == told
+    assert f'"id":"{told}"'.encode() in written(ANTHROPIC_MESSAGES.encoder(CALL), unfold(completion))
 
 
 def test_a_count_is_read() -> None:

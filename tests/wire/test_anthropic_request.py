@@ -14,6 +14,7 @@ from llm_server.contract import (
     Reasoning,
     Role,
     Sampling,
+    ServerError,
     Text,
     Thinking,
     Tool,
@@ -174,8 +175,16 @@ def test_tools() -> None:
     ],
 )
 def test_tool_choice(choice: object, expected: ToolChoice | None, parallel: bool | None) -> None:
-    call = ask(tool_choice=choice)
+    call = ask(tool_choice=choice, tools=[{"name": "f", "input_schema": {}}])
     assert (call.tool_choice, call.parallel_tools) == (expected, parallel)
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
+def test_a_tool_cannot_be_required_without_tools(choice: object) -> None:
+    with pytest.raises(ServerError) as raised:
+        ask(tool_choice=choice)
+    assert raised.value.param == "tool_choice"
+    assert ask(tool_choice={"type": "auto"}).tools == ()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import struct
 from typing import Any
 
+import msgspec
 import openai as sdk
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ from tests.wire.vendors import (
 
 CALL = ChatCall(model="asked/for", messages=(), stream=True, include_usage=True)
 QUIET = ChatCall(model="asked/for", messages=(), stream=True)
-ANSWER = Completion(id="a", model="m", created=5, choices=(Choice(parts=(Text("hello"),)),))
+ANSWER = Completion(id="chatcmpl-a", model="m", created=5, choices=(Choice(parts=(Text("hello"),)),))
 
 
 def frames(stream: bytes) -> list[Any]:
@@ -131,6 +132,21 @@ def test_an_unnamed_answer_gets_a_name_a_time_and_the_model_asked_for() -> None:
     assert first["model"] == "asked/for"
 
 
+@pytest.mark.parametrize(("given", "told"), [("chatcmpl-1", "chatcmpl-1"), ("msg_1", "chatcmpl-msg_1")])
+def test_the_identifier_is_of_the_dialect_s_form(given: str, told: str) -> None:
+    completion = msgspec.structs.replace(ANSWER, id=given)
+    assert json.loads(OPENAI_CHAT.whole(CALL, completion))["id"] == told
+    stream = frames(written(OPENAI_CHAT.encoder(CALL), unfold(completion)))
+    assert {chunk["id"] for chunk in stream} == {told}
+
+
+def test_an_identifier_that_a_frame_has_told_is_kept() -> None:
+    encoder = OPENAI_CHAT.encoder(QUIET)
+    encoder.encode(Chunk((Started(id="own"),), b'data: {"id":"own"}\n\n'))
+    stream = encoder.encode(Chunk((TextDelta("x"),))) + encoder.end()
+    assert [chunk["id"] for chunk in frames(stream)] == ["own"]
+
+
 def test_each_choice_is_introduced_by_a_chunk_of_its_own() -> None:
     chunks = (Chunk((Started(id="a"),)), Chunk((TextDelta("x"),)), Chunk((TextDelta("y", index=1),)))
     deltas = [frame["choices"][0]["delta"] for frame in frames(written(OPENAI_CHAT.encoder(QUIET), chunks))]
@@ -187,7 +203,9 @@ def test_what_has_no_place_is_not_written() -> None:
 
 
 def test_a_chunk_of_several_events_is_written_whole() -> None:
-    chunk = Chunk((Started(id="a", model="m", created=1), TextDelta("x"), Finish(FinishReason.STOP), Usage()))
+    chunk = Chunk(
+        (Started(id="chatcmpl-a", model="m", created=1), TextDelta("x"), Finish(FinishReason.STOP), Usage())
+    )
     completion = openai_streamed(written(OPENAI_CHAT.encoder(CALL), (chunk,)))
     assert completion == fold([chunk])
 

@@ -195,7 +195,32 @@ def test_tools() -> None:
     ],
 )
 def test_tool_choice(choice: object, expected: ToolChoice | None) -> None:
-    assert chat(tool_choice=choice).tool_choice == expected
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert chat(tools=tools, tool_choice=choice).tool_choice == expected
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        {"type": "function", "function": {"name": "f"}},
+        {"type": "custom", "custom": {"name": "f"}},
+        {
+            "type": "allowed_tools",
+            "allowed_tools": {
+                "mode": "required",
+                "tools": [{"type": "function", "function": {"name": "f"}}],
+            },
+        },
+    ],
+)
+@pytest.mark.parametrize("tools", [None, []])
+def test_a_tool_cannot_be_required_without_tools(choice: object, tools: object) -> None:
+    with pytest.raises(ServerError) as raised:
+        chat(tool_choice=choice, tools=tools)
+    assert raised.value.param == "tool_choice"
+    assert raised.value.message == "tool_choice: a tool can only be required when 'tools' are specified."
+    assert [chat(tool_choice=mild).tools for mild in ("auto", "none")] == [(), ()]
 
 
 def test_allowed_tools_are_the_tools_that_are_left() -> None:

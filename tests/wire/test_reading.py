@@ -1,5 +1,6 @@
 """What is wrong with a body is said by path, with what was expected and what came."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_server.contract import ErrorKind, ServerError
 from llm_server.wire import ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS, Codec
-from llm_server.wire.reading import MAX_DEPTH
+from llm_server.wire.structure import MAX_DEPTH
 
 USER = {"role": "user", "content": "hi"}
 CHAT: dict[str, Any] = {"model": "m", "messages": [USER]}
@@ -345,3 +346,78 @@ def test_inputs_are_of_one_kind(prompt: object, ok: bool) -> None:
             codec.decode(body, {})
         else:
             assert str(refusal(codec, body).param).startswith(field)
+
+
+NUMBERS = st.sampled_from(["1", "1e999", "-1e400", "9" * 400, "1.5e309"])
+JUNK = st.recursive(
+    NUMBERS | st.sampled_from(['"a"', "null", "[ ]", "{ }", '"\\ud800"', '"type"']),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(
+            st.tuples(st.sampled_from(["a", "type", "content", "source", "text", "\\ud83d\\ude00"]), inner),
+            max_size=3,
+        ).map(lambda members: "{" + ",".join(f'"{key}": {value}' for key, value in members) + "}")
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("codec", [OPENAI_CHAT, ANTHROPIC_MESSAGES])
+@given(
+    field=st.sampled_from(["x", "metadata", "tools", "tool_choice", "system", "stop", "thinking"]), value=JUNK
+)
+def test_what_is_read_has_a_list_of_what_is_not_modelled(codec: Codec, field: str, value: str) -> None:
+    body = f'{json.dumps(MESSAGES)[:-1]}, "{field}": {value}}}'.encode()
+    with contextlib.suppress(ServerError):
+        codec.decode(body, {})
+        assert all(name.startswith((field, "max_tokens")) for name in codec.unmodelled(body))
+
+
+@pytest.mark.parametrize("codec", [OPENAI_CHAT, ANTHROPIC_MESSAGES])
+def test_a_number_out_of_range_passes_where_nothing_reads_it(codec: Codec) -> None:
+    body = json.dumps(MESSAGES).encode()[:-1] + b', "foo": 1e999}'
+    assert codec.decode(body, {}).raw == body
+    assert "foo" in codec.unmodelled(body)
+
+
+@pytest.mark.parametrize("codec", [OPENAI_CHAT, ANTHROPIC_MESSAGES])
+def test_a_number_out_of_range_is_named_where_it_is_read(codec: Codec) -> None:
+    error = refusal(codec, json.dumps(MESSAGES).encode()[:-1] + b', "temperature": 1e999}')
+    assert (error.param, error.message) == (
+        "temperature",
+        "temperature: the number is out of range, got 1e999.",
+    )
+
+
+@pytest.mark.parametrize(("count", "last"), [(50, "x49"), (51, "…+1 more"), (80, "…+30 more")])
+def test_names_beyond_the_bound_are_counted(count: int, last: str) -> None:
+    names = OPENAI_CHAT.unmodelled(said(**{f"x{at}": 1 for at in range(count)}))
+    assert (names[:50], names[-1]) == (tuple(f"x{at}" for at in range(50)), last)
+
+
+@pytest.mark.parametrize("codec", [OPENAI_CHAT, ANTHROPIC_MESSAGES])
+def test_messages_and_parts_have_bounds(codec: Codec) -> None:
+    many = json.dumps(MESSAGES | {"messages": [USER] * 10_001}).encode()
+    assert refusal(codec, many).message == (
+        "messages: expected an array of length <= 10000, got an array of 10001."
+    )
+    parts = [{"role": "user", "content": [{"type": "text", "text": ""}] * 10_001}] * 2
+    assert refusal(codec, json.dumps(MESSAGES | {"messages": parts}).encode()).message == (
+        "messages: expected at most 20000 content parts in all messages, got 20002."
+    )
+    unknown = [{"role": "user", "content": [{"type": "new"}] * 50_000}]
+    assert refusal(codec, json.dumps(MESSAGES | {"messages": unknown}).encode()).message == (
+        "The body has more than 40000 messages, content parts and tools."
+    )
+
+
+@given(st.recursive(st.just(""), lambda inner: st.lists(inner, max_size=4).map(lambda i: f"[{','.join(i)}]")))
+def test_depth_beside_other_arrays_is_found(beside: str) -> None:
+    beside = beside.replace("[,", "[[],").replace(",]", ",[]]").replace(",,", ",[],").replace(",,", ",[],")
+    deep = "[" * 63 + "]" * 63
+    for level, fits in ((deep, True), (f"[{deep}]", False)):
+        body = said()[:-1] + f', "x": {beside or 1}, "y": {level}, "z": {beside or 1}}}'.encode()
+        if fits:
+            assert OPENAI_CHAT.decode(body, {}).raw == body
+        else:
+            assert "levels deep" in refusal(OPENAI_CHAT, body).message

@@ -1,29 +1,17 @@
 """Put the routes together into one ASGI application."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from msgspec import Struct
-
 from llm_server.api import models, operations, registry, structured
+from llm_server.api.backstage import Backstage
 from llm_server.api.endpoint import Door
+from llm_server.api.pages import add_docs
 from llm_server.api.server import Server
 from llm_server.api.surface import endpoints, routes
-from llm_server.contract import Provider
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
-
-
-class Backstage(Struct, frozen=True):
-    """What the control-plane routes look at."""
-
-    providers: Mapping[str, Provider]
-    listing: models.Listing
-    metrics: operations.Metrics | None
-    version: str
-    schemas: registry.Schemas
-    structure: structured.Structure
 
 
 def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = None) -> Server:
@@ -39,12 +27,17 @@ def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = No
         version=backstage.version,
         description="Every model behind the APIs that applications already speak.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would be built from the caller's Host header.
+        redirect_slashes=False,
     )
+    add_docs(server)
     server.router.routes.extend(routes(hot))
     server.include_router(models.router(backstage.listing))
     server.include_router(registry.router(backstage.schemas))
     server.include_router(structured.router(door, backstage.structure))
-    server.include_router(operations.router(backstage.providers, backstage.metrics, backstage.version))
+    server.include_router(operations.router(backstage))
     return server
 
 

@@ -24,6 +24,9 @@ class Document(NamedTuple):
     error: type[BaseModel]
 
 
+NO_422: dict[int | str, dict[str, Any]] = {"4XX": {"description": "The request's fault."}}
+"""Keeps FastAPI from documenting its own 422, which is never answered: an invalid request is a 400."""
+
 DOCUMENTS = {
     "/v1/chat/completions": Document(
         "openai",
@@ -83,12 +86,21 @@ def _route(path: str, described: Document) -> APIRoute:
         description=described.request.__doc__ or "",
         tags=[described.tag],
         response_model=described.response,
-        responses=_errors(described.error),
+        responses=_streamed(described.request) | _errors(described.error),
     )
+
+
+def _streamed(request: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Return the other form of the answer, of a route that streams."""
+    if "stream" not in request.model_fields:
+        return {}
+    told = "The whole answer; with `stream`, the dialect's server-sent events."
+    return {200: {"description": told, "content": {"text/event-stream": {}}}}
 
 
 def _errors(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     kinds: dict[int | str, list[str]] = {}
     for kind in ErrorKind:
         kinds.setdefault(kind.status, []).append(kind.value)
-    return {status: {"model": model, "description": ", ".join(names)} for status, names in kinds.items()}
+    told = {status: {"model": model, "description": ", ".join(names)} for status, names in kinds.items()}
+    return {**told, **NO_422}

@@ -59,8 +59,13 @@ class Endpoint:
         """Answer while listening for the caller to leave, which cancels the answer and all behind it."""
         answering = asyncio.current_task()
         leaving = asyncio.create_task(left(receive))
-        if answering is not None:
-            leaving.add_done_callback(lambda task: task.cancelled() or answering.cancel())
+
+        def gone(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and answering is not None:
+                ctx.left = True
+                answering.cancel()
+
+        leaving.add_done_callback(gone)
         try:
             await self._answer(call, ctx, reply)
         except asyncio.CancelledError:

@@ -7,6 +7,9 @@ from llm_server.contract import Context, ErrorKind, ServerError, StructuredNote
 
 Headers = list[tuple[bytes, bytes]]
 
+MAX_VALUE = 4096
+"""Characters of a header's value: half of what proxies commonly take for all headers together."""
+
 _POINTLESS = frozenset(
     {ErrorKind.CONFLICT, ErrorKind.UPSTREAM_AUTH, ErrorKind.UPSTREAM_QUOTA, ErrorKind.DEADLINE}
 )
@@ -64,4 +67,5 @@ def retry(error: ServerError) -> Headers:
 
 def _plain(text: str) -> bytes:
     """Header-safe: printable ASCII only, bounded; anything else a caller smuggled in becomes ``?``."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:1024]).encode()
+    text = text.replace("…", "...")[:MAX_VALUE]
+    return "".join(c if " " <= c <= "~" else "?" for c in text).encode()

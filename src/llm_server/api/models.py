@@ -1,17 +1,23 @@
 """The list of models, in the shape of the SDK that asks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
 
 from llm_server.api.schemas.control import AnthropicModel, AnthropicModels, OpenAIModel, OpenAIModels
+from llm_server.api.schemas.errors import AnthropicError, OpenAIError
 from llm_server.contract import ErrorKind, ModelInfo, ServerError
 
 
 class Listing(Protocol):
     """Where the api learns which models there are. Implemented in catalog/."""
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """What went wrong with each provider whose models could not be listed the last time."""
+        ...
 
     async def models(self) -> Sequence[ModelInfo]:
         """Return all models that can be asked for now, aliases included, in a stable order."""
@@ -25,6 +31,7 @@ def _openai(model: ModelInfo) -> OpenAIModel:
         owned_by=model.provider,
         context_window=model.context_tokens,
         max_output_tokens=model.max_output_tokens,
+        capabilities=list(model.capabilities),
     )
 
 
@@ -49,12 +56,20 @@ def _page(models: Sequence[ModelInfo], limit: int, after: str | None, before: st
     return AnthropicModels(data=data, has_more=has_more, first_id=ends[0], last_id=ends[1])
 
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "model": OpenAIError | AnthropicError,
+        "description": "invalid_request, model_not_found: in the shape of the SDK that asks.",
+    }
+}
+
+
 def router(listing: Listing) -> APIRouter:
-    """Return the routes ``GET /v1/models`` and ``GET /v1/models/{id}``, also without ``/v1``.
+    """Return the routes ``GET /v1/models`` and ``GET /v1/models/{id}``.
 
     The header ``anthropic-version`` asks for Anthropic's shape, with its paging.
     """
-    routes = APIRouter(tags=["models"])
+    routes = APIRouter(tags=["models"], responses=ERRORS)
 
     async def models(
         request: Request, limit: int = 1000, after_id: str | None = None, before_id: str | None = None
@@ -73,8 +88,6 @@ def router(listing: Listing) -> APIRouter:
             raise ServerError(ErrorKind.MODEL_NOT_FOUND, message, param="model")
         return _anthropic(found) if "anthropic-version" in request.headers else _openai(found)
 
-    for prefix in ("/v1", "", "/openai/v1", "/anthropic/v1"):
-        shown = prefix == "/v1"
-        routes.add_api_route(f"{prefix}/models", models, include_in_schema=shown)
-        routes.add_api_route(f"{prefix}/models/{{model_id:path}}", model, include_in_schema=shown)
+    routes.add_api_route("/v1/models", models)
+    routes.add_api_route("/v1/models/{model_id:path}", model)
     return routes

@@ -1,30 +1,31 @@
 """Health and metrics."""
 
-from collections.abc import Callable, Mapping
-
 from fastapi import APIRouter, Request, Response
 
+from llm_server.api.backstage import Backstage
 from llm_server.api.schemas.control import Health, Part, Readiness
-from llm_server.contract import Provider, State
-
-Metrics = Callable[[str], tuple[bytes, str]]
-"""Takes the ``Accept`` header, returns the exposition and its content type."""
+from llm_server.contract import State
 
 
-def readiness(providers: Mapping[str, Provider], version: str) -> Readiness:
-    """Return the state of every part: starting while any starts, degraded when any has failed."""
+def readiness(backstage: Backstage) -> Readiness:
+    """Return the state of every part: starting while any starts, degraded when any has failed.
+
+    A hosted provider is never starting or failed; its message is what went wrong the last time it was asked.
+    """
     parts = []
-    for name, provider in sorted(providers.items()):
+    for name, provider in sorted(backstage.providers.items()):
         state, message = provider.state()
-        parts.append(Part(name=name, state=state.value, message=message))
+        told = message or backstage.listing.failures.get(name, "")
+        parts.append(Part(name=name, state=state.value, message=told))
     states = {part.state for part in parts}
     starting, failed = State.STARTING.value in states, State.FAILED.value in states
     status = "starting" if starting else "degraded" if failed else "ready"
-    return Readiness.model_validate({"status": status, "version": version, "parts": parts})
+    return Readiness.model_validate({"status": status, "version": backstage.version, "parts": parts})
 
 
-def router(providers: Mapping[str, Provider], metrics: Metrics | None, version: str) -> APIRouter:
-    """Return ``/health``, ``/health/live``, ``/health/ready`` and, with ``metrics``, ``/metrics``."""
+def router(backstage: Backstage) -> APIRouter:
+    """Return ``/health``, ``/health/live``, ``/health/ready`` and, with metrics, ``/metrics``."""
+    version, metrics = backstage.version, backstage.metrics
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/health")
@@ -40,7 +41,7 @@ def router(providers: Mapping[str, Provider], metrics: Metrics | None, version: 
     @routes.get("/health/ready", responses={503: {"model": Readiness, "description": "Still starting."}})
     async def ready(response: Response) -> Readiness:
         """Say whether to send traffic, and the state of every provider and engine."""
-        found = readiness(providers, version)
+        found = readiness(backstage)
         response.status_code = 503 if found.status == "starting" else 200
         return found
 

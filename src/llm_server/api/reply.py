@@ -79,6 +79,7 @@ class Reply:
         """The headers so far; a translated call also names what of the caller's body nothing could carry."""
         ctx, call = self._ctx, self._call
         if call is not None and call.raw and ctx.attempt is not None and ctx.attempt.dialect != call.dialect:
+            self._call = None  # said once, also when an error follows
             ctx.dropped += self._codec.unmodelled(call.raw)
         return headers.story(ctx, content_type)
 

@@ -15,6 +15,9 @@ from llm_server.api.identity import request_id
 from llm_server.contract import ErrorKind, ServerError
 from llm_server.wire import ANTHROPIC_MESSAGES, OPENAI_CHAT
 
+_IDENTITY = "llm_server.request_id"
+"""Where the scope of a control route's request has its id."""
+
 _KINDS = {
     401: ErrorKind.UNAUTHENTICATED,
     403: ErrorKind.FORBIDDEN,
@@ -61,6 +64,10 @@ class Server(FastAPI):
             if endpoint is not None:
                 await endpoint(scope, receive, send)
                 return
+        if scope["type"] == "http":
+            identity = request_id()
+            scope = {**scope, "path": canonical(scope["path"]), _IDENTITY: identity}
+            send = _named(send, identity)
         await super().__call__(scope, _limited(receive), send)
 
 
@@ -82,13 +89,32 @@ def _limited(receive: Receive) -> Receive:
     return limited
 
 
+def canonical(path: str) -> str:
+    """Return the path that a control route has: without a dialect's mount, and under ``/v1``."""
+    for mount in ("/openai", "/anthropic"):
+        if path.startswith(f"{mount}/"):
+            path = path[len(mount) :]
+    return f"/v1{path}" if path == "/models" or path.startswith("/models/") else path
+
+
+def _named(send: Send, identity: str) -> Send:
+    """Return ``send`` with the request's id put into the answer's headers."""
+    names = [(b"x-request-id", identity.encode()), (b"request-id", identity.encode())]
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *names]
+        await send(message)
+
+    return named
+
+
 def _answer(request: Request, error: ServerError) -> Response:
     """Return ``error`` in the dialect that the caller seems to speak: by path, then by header."""
     anthropic = "/messages" in request.scope["path"] or "anthropic-version" in request.headers
     codec = ANTHROPIC_MESSAGES if anthropic else OPENAI_CHAT
-    identity = request_id()
-    response = Response(codec.error(error, identity), error.kind.status, media_type="application/json")
-    response.raw_headers += [(b"x-request-id", identity.encode()), (b"request-id", identity.encode())]
+    body = codec.error(error, request.scope[_IDENTITY])
+    response = Response(body, error.kind.status, media_type="application/json")
     response.raw_headers += retry(error)
     return response
 

@@ -1,10 +1,10 @@
-"""Facts about models: data, corrected by the operator."""
+"""Facts about models, as data."""
 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from fnmatch import translate
-from functools import reduce
+from functools import cached_property, reduce
 from importlib.resources import files
 from typing import Any
 
@@ -12,14 +12,12 @@ import msgspec
 from msgspec import Struct
 
 from llm_server.contract import Facts
+from llm_server.contract.facts import CAPABILITIES
 
 CACHED = 4_096
 """Models whose facts are remembered. Callers choose names, so there is a bound; the oldest goes first."""
 MAX_NAME = 256
 """Longer names are no model's: they get the provider's default facts, uncached."""
-
-Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Fields of ``Facts`` by provider, then by glob over model names."""
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,38 +55,23 @@ def changes(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Catalog:
-    """What models can do.
+    """What models can do, as far as is known here; the operator's own facts are the providers room's.
 
-    Args:
-        overrides: the operator's facts; they win over the catalog's, and later ones over earlier ones.
-        rows: which known provider a provider is, where its name in the configuration is another.
-        rules: the catalog's own facts.
-
-    Raises:
-        ValueError: an override names a fact that does not exist, or has the wrong type.
+    ``rules`` are those that come with the server, unless others are given; read at the first look-up.
     """
 
-    def __init__(
-        self,
-        overrides: Overrides | None = None,
-        *,
-        rows: Mapping[str, str] | None = None,
-        rules: Iterable[Rule] | None = None,
-    ) -> None:
-        self._rows = rows or {}
+    def __init__(self, rules: Iterable[Rule] | None = None) -> None:
+        self._given = rules
         self._rules: dict[str, list[_Matcher]] = {}
-        self._order: list[tuple[frozenset[str], _Matcher]] = [
-            (frozenset(rule.at), _matcher(rule.match, rule.facts))
-            for rule in (shipped() if rules is None else rules)
-        ]
-        self._overrides = {
-            provider: [_matcher([glob], fields) for glob, fields in facts.items()]
-            for provider, facts in (overrides or {}).items()
-        }
         self._known: dict[tuple[str, str], tuple[Facts, Facts]] = {}
 
+    @cached_property
+    def _order(self) -> list[tuple[frozenset[str], _Matcher]]:
+        rules = shipped() if self._given is None else self._given
+        return [(frozenset(rule.at), _matcher(rule.match, rule.facts)) for rule in rules]
+
     def lookup(self, provider: str, model: str, default: Facts) -> Facts:
-        """Return the facts of ``model`` at ``provider``: ``default`` with what is known better.
+        """Return the facts of ``model`` at ``provider`` (a row): ``default`` with what is known better.
 
         Costs a dictionary look-up for a name that was asked before with the same ``default``.
         """
@@ -105,14 +88,23 @@ class Catalog:
         return facts
 
     def _resolve(self, provider: str, model: str, default: Facts) -> Facts:
-        matchers = [*self._matchers(self._rows.get(provider, provider)), *self._overrides.get(provider, ())]
-        found = (matcher.changes for matcher in matchers if matcher.pattern.match(model))
-        return reduce(lambda facts, better: msgspec.structs.replace(facts, **better), found, default)
+        found = (matcher.changes for matcher in self._matchers(provider) if matcher.pattern.match(model))
+        return reduce(_better, found, default)
 
     def _matchers(self, row: str) -> list[_Matcher]:
         if row not in self._rules:
             self._rules[row] = [matcher for at, matcher in self._order if at & {row, "*"}]
         return self._rules[row]
+
+
+def _better(facts: Facts, told: Mapping[str, Any]) -> Facts:
+    """Return ``facts`` corrected by a rule.
+
+    A rule that tells a model's context window describes that model: what it leaves as the provider's default
+    is known to be so. Any other rule corrects a family, and the rest of it stays a guess.
+    """
+    known = CAPABILITIES if "context_tokens" in told else CAPABILITIES & told.keys()
+    return msgspec.structs.replace(facts, **told, known=facts.known | known)
 
 
 def _matcher(globs: Iterable[str], fields: Mapping[str, Any]) -> _Matcher:

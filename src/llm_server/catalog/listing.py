@@ -117,17 +117,22 @@ class Listing:
 
     def _listed(self, name: str) -> Iterator[ModelInfo]:
         for model in self._answers[name].models:
-            facts = self._providers[name].facts(model.id)
-            yield replace(
-                model,
-                id=f"{name}/{model.id}",
-                provider=name,
-                context_tokens=model.context_tokens or facts.context_tokens,
-                max_output_tokens=model.max_output_tokens or facts.max_output_tokens,
-            )
+            yield self._described(name, model)
+
+    def _described(self, provider: str, model: ModelInfo) -> ModelInfo:
+        """Return ``model`` under its full name, with what is known of it beyond what its provider tells."""
+        facts = self._providers[provider].facts(model.id)
+        return replace(
+            model,
+            id=f"{provider}/{model.id}",
+            provider=provider,
+            context_tokens=model.context_tokens or facts.context_tokens,
+            max_output_tokens=model.max_output_tokens or facts.max_output_tokens,
+            capabilities=facts.capabilities,
+        )
 
     def _named(self, listed: Mapping[str, ModelInfo]) -> Iterator[ModelInfo]:
         for alias, targets in self._aliases.items():
             first = targets[0]
-            known = listed.get(str(first)) or ModelInfo(id=alias, provider=first.provider)
-            yield replace(known, id=alias)
+            unlisted = ModelInfo(id=first.model, provider=first.provider)
+            yield replace(listed.get(str(first)) or self._described(first.provider, unlisted), id=alias)

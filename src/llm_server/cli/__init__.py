@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -48,18 +48,37 @@ class Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        importlib.import_module(f"{__name__}.version").version()
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="llm-server",
+    cls=Commands,
+    help="One server between applications and language models.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take what may stand before the command."""
+
+
 def main() -> None:
     """Run the command line and exit."""
-    commands = Commands(
-        name="llm-server",
-        help="One server between applications and language models.",
-        epilog=EPILOG,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
     try:
-        commands()
+        typer.main.get_command(app)()
     except CommandError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

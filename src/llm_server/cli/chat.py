@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Annotated
 
 import typer
@@ -81,8 +81,8 @@ def _shown(text: str) -> str:
 
 
 def _prompts() -> Iterator[str]:
-    # Imported for what it does: input() gets line editing and a history.
-    import readline  # noqa: F401
+    with suppress(ImportError):  # not everywhere
+        import readline  # noqa: F401 - imported for what it does: input() gets line editing and a history
 
     while True:
         try:

@@ -1,18 +1,21 @@
 """``llm-server check``."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from llm_server.cli.configured import ConfigOption, configured
+from llm_server.cli.table import show
 from llm_server.contract import Secret
-from llm_server.settings import Loaded
-from llm_server.settings.tree import dotted
+from llm_server.engine import installed
+from llm_server.settings import Loaded, Settings
+from llm_server.settings.tree import DEFAULT, dotted
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -27,14 +30,30 @@ def check(
     Secrets are masked. Exits with status 1 and the list of problems when it cannot be used.
     """
     loaded = configured(config)
+    for warning in _warnings(loaded.settings):
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         print(json.dumps(_report(loaded), indent=2))
         return
-    table = Table("setting", "value", "origin", title=_title(loaded), title_justify="left")
-    for path, value, origin in loaded.effective():
-        style = "dim" if origin.kind == "default" else ""
-        table.add_row(dotted(path), _words(value), str(origin), style=style)
-    Console(markup=False, highlight=False).print(table)
+    rows = [(dotted(path), _words(value), str(origin)) for path, value, origin in loaded.effective()]
+    print(_title(loaded))
+    show(("setting", "value", "origin"), rows, dim=[row for row in rows if row[2] == str(DEFAULT)])
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    """Yield what is allowed and may still not be meant."""
+    server, engine = settings.server, settings.engine
+    if server.host not in _LOOPBACK:
+        yield f"server.host is {server.host}: whoever reaches it can use every provider's key"
+    if not engine.enabled:
+        return
+    if server.workers > 1 and engine.models:
+        yield f"each of the {server.workers} workers loads the local models for itself"
+    for model in engine.models:
+        if model.path and not model.path.expanduser().is_file():
+            yield f"engine model {model.name}: there is no file {model.path}"
+        if not model.path and not installed(model.name, engine.data_dir):
+            yield f"engine model {model.name} is not there: llm-server models install {model.name}"
 
 
 def _title(loaded: Loaded) -> str:

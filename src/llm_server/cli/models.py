@@ -1,16 +1,17 @@
 """``llm-server models`` and ``llm-server models install``."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from llm_server.cli.client import Client
 from llm_server.cli.configured import ConfigOption, configured
 from llm_server.cli.failure import CommandError
 from llm_server.cli.running import temporarily
+from llm_server.cli.table import show
 from llm_server.engine import INSTALLABLE, InstallError, install
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -54,23 +55,28 @@ def install_model(
 
 
 def _print(client: Client) -> None:
-    parts, offered = client.started(), client.models()
-    console = Console(markup=False, highlight=False)
+    client.started()
+    offered = client.models()
     if offered:
-        console.print(_table(offered))
+        show(("id", "provider", "context", "capabilities"), [_row(model) for model in offered])
     else:
-        console.print(
-            "No model. Set the key variable of a provider, or: llm-server models install smollm2-135m"
-        )
+        print("No model. Set the key variable of a provider, or: llm-server models install smollm2-135m")
+    for line in _silent(client.parts(), {str(model["owned_by"]) for model in offered}):
+        print(line, file=sys.stderr)
+
+
+def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
+    context = model.get("context_window")
+    capabilities = ", ".join(model.get("capabilities", ()))
+    return model["id"], model["owned_by"], f"{context:,}" if context else "", capabilities
+
+
+def _silent(parts: Mapping[str, Mapping[str, str]], heard: Container[str]) -> Iterator[str]:
+    """Yield a line for each provider that has trouble, or that lists nothing: its models are not all here."""
     for name, part in parts.items():
-        if part["state"] != "ready" or part["message"]:
-            console.print(f"{name}: {part['state']} {part['message']}", soft_wrap=True)
-
-
-def _table(offered: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("id", "provider", "context", "capabilities")
-    for model in offered:
-        context = model.get("context_window")
-        capabilities = ", ".join(model.get("capabilities", ()))
-        table.add_row(model["id"], model["owned_by"], f"{context:,}" if context else "", capabilities)
-    return table
+        if part["state"] != "ready":
+            yield f"{name}: {part['state']} {part['message']}"
+        elif part["message"]:
+            yield f"{name}: its models may be missing here, the last request to it failed: {part['message']}"
+        elif name not in heard:
+            yield f"{name}: lists no model"

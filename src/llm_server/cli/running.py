@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from llm_server.cli.announcing import announce
+from llm_server.cli.draining import Draining, Workers
 from llm_server.cli.failure import CommandError
 from llm_server.settings import Loaded, ServerConfig, Settings
 
@@ -30,6 +30,8 @@ _HUNG_AFTER_S = 60
 
 def run(loaded: Loaded) -> None:
     """Serve until a signal says to stop; then finish what is in flight and return, or exit with status 0.
+
+    A second SIGINT ends what is in flight at once, each stream with its error; the status is 0 as well.
 
     Raises:
         CommandError: the address cannot be listened on, or the server did not start.
@@ -58,7 +60,7 @@ def temporarily(loaded: Loaded) -> Iterator[str]:
     """Run the server on a free port of this machine for a while, and yield its URL."""
     local = loaded.settings.server.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": 1})
     with _listener(local) as listener:
-        server = uvicorn.Server(_config(local, partial(build, loaded.values)))
+        server = Draining(_config(local, partial(build, loaded.values)))
         thread = Thread(target=_until_stopped, args=(server, listener), name="server", daemon=True)
         thread.start()
         try:
@@ -84,21 +86,11 @@ def _url(listener: socket.socket) -> str:
 
 def _alone(config: uvicorn.Config, listener: socket.socket) -> None:
     try:
-        uvicorn.Server(config).run([listener])
+        Draining(config).run([listener])
     except SystemExit as end:
         if end.code == STARTUP_FAILURE:
             raise CommandError("The server did not start; the messages above say why.") from end
         raise
-
-
-class _Workers(Multiprocess):
-    """Starts, watches and stops the worker processes."""
-
-    def terminate_all(self) -> None:
-        """Stop accepting, for which the supervisor must close its own socket too, and drain the workers."""
-        for listener in self.sockets:
-            listener.close()
-        super().terminate_all()
 
 
 def _several(loaded: Loaded, listener: socket.socket) -> None:
@@ -107,7 +99,7 @@ def _several(loaded: Loaded, listener: socket.socket) -> None:
         print(f"Each of the {workers} workers loads the local models for itself.", file=sys.stderr)
     with _metrics_dir() as shared:
         config = _config(loaded.settings.server, partial(build, loaded.values, shared))
-        supervisor = _Workers(config, [listener])
+        supervisor = Workers(config, [listener])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise CommandError("The workers did not start; the messages above say why.")

@@ -19,7 +19,10 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     engine: Annotated[bool | None, typer.Option("--engine/--no-engine", help="Run local models.")] = None,
 ) -> None:
-    """Start the server. Ctrl-C or SIGTERM stops it: requests in flight are finished first."""
+    """Start the server. Ctrl-C or SIGTERM stops it: requests in flight are finished first.
+
+    A second Ctrl-C ends them at once, each with an error. The exit status is 0 either way.
+    """
     flags = {
         "server.host": ("--host", host),
         "server.port": ("--port", port),

@@ -60,6 +60,8 @@ class Context(Struct, kw_only=True):
     model: str = ""
     """The model as the caller named it."""
     streamed: bool = False
+    left: bool = False
+    """Whether the caller has gone before its answer was complete."""
     started_s: float = 0.0
     deadline_s: float | None = None
     """``perf_counter`` value after which the caller no longer waits, or ``None``."""

@@ -1,8 +1,11 @@
 """What a model can do, and what a call needs that it cannot."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from llm_server.contract.calls import Call, ChatCall, CountCall, EmbedCall, TextCall
+from llm_server.contract.errors import ErrorKind, ServerError
 from llm_server.contract.messages import Image, ToolResult
 
 
@@ -76,6 +79,23 @@ class Facts(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     owner: str = ""
     created: int = 0
+    known: frozenset[str] = frozenset()
+    """Names of the capabilities that are known of this model; the others are guessed from its provider."""
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The names of the known abilities that a person asks for when choosing a model; no guesses.
+
+        A model chats or embeds. One that embeds has a chat model's defaults in everything else, and a
+        provider that has embedding models says of all its chat models that they might embed.
+        """
+        names = CHATTING if self.chat else ("completions", "embeddings")
+        return tuple(name for name in names if name in self.known and getattr(self, name))
+
+
+CHATTING = ("chat", "completions", "tools", "images", "json_schema", "reasoning")
+CAPABILITIES = frozenset({*CHATTING, "embeddings"})
+"""What is told of a model that is known as a whole."""
 
 
 def _images(call: ChatCall) -> bool:
@@ -102,8 +122,8 @@ def _chat_needs(call: ChatCall, facts: Facts) -> dict[str, bool]:
     }
 
 
-def missing(call: Call, facts: Facts) -> str:
-    """Name in words for the caller what ``call`` needs and a model with ``facts`` lacks; empty if nothing."""
+def needs_lacking(call: Call, facts: Facts) -> tuple[str, ...]:
+    """Return the capabilities, as in ``WORDS``, that ``call`` needs and a model with ``facts`` lacks."""
     match call:
         case ChatCall():
             needs = _chat_needs(call, facts)
@@ -111,20 +131,96 @@ def missing(call: Call, facts: Facts) -> str:
             ids = any(not isinstance(item, str) for item in call.inputs)
             needs = {"embeddings": True, "token_ids": ids, "dimensions": call.dimensions is not None}
         case TextCall():
-            ids = any(not isinstance(item, str) for item in call.prompts)
-            needs = {"token_ids": ids} if facts.completions else {"chat": True, **_beyond_chat(call, ids)}
+            needs = _native_needs(call) if facts.completions else _as_chat_needs(call)
         case _:
             needs = {}
-    return ", ".join(WORDS[need] for need, needed in needs.items() if needed and not getattr(facts, need))
+    return tuple(need for need, needed in needs.items() if needed and not getattr(facts, need))
 
 
-def _beyond_chat(call: TextCall, ids: bool) -> dict[str, bool]:
-    """A text call to a model that only chats becomes a chat call: what has no place there is missing."""
+def missing(call: Call, facts: Facts) -> str:
+    """Name what ``call`` needs and a model with ``facts`` lacks, for the caller to read; empty if nothing."""
+    return ", ".join(WORDS[need] for need in needs_lacking(call, facts))
+
+
+def unsupported(call: Call, lacking: Mapping[str, tuple[str, ...]]) -> ServerError:
+    """Return the refusal of ``call``: what each of some models, by name, lacks for it, and what to do.
+
+    ``param`` is the field to leave out; ``model`` when no field can help.
+    """
+    told = "; ".join(
+        f"{model} does not support {', '.join(WORDS[need] for need in needs)}"
+        for model, needs in lacking.items()
+    )
+    # No field helps where every model lacks the whole call.
+    helped = [needs for needs in lacking.values() if not WHOLE.intersection(needs)]
+    if not helped:
+        return ServerError(ErrorKind.UNSUPPORTED, f"{told}. Choose another model.", param="model")
+    fields = tuple(dict.fromkeys(field for need in helped[0] for field in _fields(need, call)))
+    leave = " and ".join(PARTS.get(field, f"`{field}`") for field in fields)
+    return ServerError(
+        ErrorKind.UNSUPPORTED, f"{told}. Leave out {leave}, or choose another model.", param=fields[0]
+    )
+
+
+def _native_needs(call: TextCall) -> dict[str, bool]:
+    sampling = call.sampling
     return {
-        "token_ids": ids,
-        "completions": bool(call.suffix) or call.echo or call.sampling.logprobs is not None,
+        "token_ids": _has_ids(call),
+        "logprobs": sampling.logprobs is not None,
+        "choices": sampling.n > 1,
     }
 
+
+def _as_chat_needs(call: TextCall) -> dict[str, bool]:
+    """A text call to a model that only chats becomes a chat call: what has no place there is missing."""
+    return {
+        "chat": True,
+        "token_ids": _has_ids(call),
+        "completions": bool(call.suffix) or call.echo or call.sampling.logprobs is not None,
+        "choices": call.sampling.n > 1,
+    }
+
+
+def _has_ids(call: TextCall) -> bool:
+    return any(not isinstance(prompt, str) for prompt in call.prompts)
+
+
+def _fields(need: str, call: Call) -> tuple[str, ...]:
+    """Return the fields of the caller's request in which it asks for ``need``."""
+    if isinstance(call, TextCall):
+        beyond = {
+            "suffix": bool(call.suffix),
+            "echo": call.echo,
+            "logprobs": call.sampling.logprobs is not None,
+        }
+        own = {"completions": tuple(field for field, given in beyond.items() if given)}
+        return {**FIELDS, **own, "token_ids": ("prompt",)}[need]
+    return FIELDS[need]
+
+
+WHOLE = frozenset({"chat", "embeddings", "count_tokens"})
+"""Capabilities without which no form of the call can be answered."""
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "tools": ("tools",),
+    "images": ("messages",),
+    "json_schema": ("response_format",),
+    "json_object": ("response_format",),
+    "grammar": ("guided_grammar",),
+    "logprobs": ("logprobs",),
+    "choices": ("n",),
+    "token_ids": ("input",),
+    "dimensions": ("dimensions",),
+}
+"""The request's field in which each capability is asked for."""
+
+PARTS = {
+    "messages": "the images in `messages`",
+    "input": "the token ids in `input`",
+    "prompt": "the token ids in `prompt`",
+    "response_format": "the response format",
+}
+"""What to leave out where that is not the field itself, or where dialects name it differently."""
 
 WORDS = {
     "chat": "chat",

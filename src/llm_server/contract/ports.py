@@ -34,6 +34,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     display_name: str = ""
     context_tokens: int | None = None
     max_output_tokens: int | None = None
+    capabilities: tuple[str, ...] = ()
+    """Names of what it can do, as in ``Facts``; empty where unknown."""
 
 
 class State(StrEnum):

@@ -1,13 +1,11 @@
 """Run a model in this process: load, continuous batching, constrained decoding."""
 
 from llm_server.engine.config import EngineConfig, ModelConfig
-from llm_server.engine.provider import EngineProvider
 from llm_server.engine.weights import INSTALLABLE, InstallError, install, installed
 
 __all__ = [
     "INSTALLABLE",
     "EngineConfig",
-    "EngineProvider",
     "InstallError",
     "ModelConfig",
     "install",

@@ -27,6 +27,12 @@ class ModelConfig(BaseModel):
         le=1_048_576,
         description="Tokens of prompt and answer together, for each request.",
     )
+    system: str = Field(
+        default="", description="System turn of a conversation that has none; empty for the template's own."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Longest answer of a request that names none; null for the context."
+    )
     temperature: float = Field(
         default=0.8, ge=0, le=2, description="Temperature of a request that names none."
     )
@@ -39,7 +45,15 @@ class ModelConfig(BaseModel):
 
 
 # Sampling as recommended on the model's card: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
-SMOLLM2 = ModelConfig(name="smollm2-135m", temperature=0.2, top_p=0.9)
+# With its template's own system turn (its name and maker) it answers "What is the capital of France?" in
+# looping French, from the original weights too; with this one it says Paris. Loops run up to the bound.
+SMOLLM2 = ModelConfig(
+    name="smollm2-135m",
+    system="You are a helpful AI assistant.",
+    max_tokens=512,
+    temperature=0.2,
+    top_p=0.9,
+)
 
 
 class EngineConfig(BaseModel):

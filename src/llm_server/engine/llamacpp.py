@@ -53,14 +53,14 @@ class XllamacppRuntime:
             import xllamacpp
         except ImportError as error:
             raise RuntimeLoadError("xllamacpp is not installed: pip install 'llm-server[local]'") from error
+        _read_ahead(Path(self._resources.path))
         try:
             server = xllamacpp.Server(self._parameters(xllamacpp))
-            # Its loop misses an order to end that comes before it runs, and closing would wait for ever with
-            # the GIL held: an answer shows that it runs.
-            server.handle_completions({"prompt": " ", "max_tokens": 1}, lambda _: False)
-            return server
         except RuntimeError as error:
             raise RuntimeLoadError(f"llama.cpp cannot load {self._resources.path}: {error}") from error
+        # Its loop must have begun before it may be closed: closing earlier waits for ever. And it warms up.
+        server.handle_completions({"prompt": "a", "max_tokens": 1})
+        return server
 
     def _parameters(self, xllamacpp: Any) -> Any:
         parameters, resources = xllamacpp.CommonParams(), self._resources
@@ -73,6 +73,7 @@ class XllamacppRuntime:
         parameters.fit_params = False  # it would shrink the context to what it thinks is free
         parameters.cache_ram_mib = 0  # a slot keeps its last prompt; no second copy
         parameters.verbosity = -1
+        parameters.warmup = False
         # Its HTTP server cannot be turned off: no network port, a socket only this user and key can open.
         parameters.hostnames = [str(self._socket)]
         parameters.api_keys = [self._key]
@@ -139,6 +140,18 @@ class XllamacppRuntime:
         self._threads.shutdown(wait=True)
         self._server = None
         self._folder.cleanup()
+
+
+def _read_ahead(path: Path) -> None:
+    """Bring the file into the page cache.
+
+    The library's constructor holds the GIL (0.4 s for a model of 145 MB), but reading here does not: a slow
+    disk then delays only this thread.
+    """
+    buffer = bytearray(1 << 20)
+    with path.open("rb", buffering=0) as stream:
+        while stream.readinto(buffer):
+            pass
 
 
 class _Flow:

@@ -6,20 +6,32 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from llm_server.contract import ErrorKind, Message, ServerError, State
+from llm_server.contract import ChatCall, ErrorKind, Message, Role, ServerError, State, Text
 from llm_server.engine import gguf
 from llm_server.engine.config import EngineConfig, ModelConfig
 from llm_server.engine.llamacpp import XllamacppRuntime
 from llm_server.engine.openvino import OpenvinoRuntime
-from llm_server.engine.runtime import Generation, Pieces, Resources, Runtime, RuntimeLoadError
+from llm_server.engine.runtime import (
+    Ended,
+    Generation,
+    Pieces,
+    Resources,
+    Runtime,
+    RuntimeLoadError,
+    overflow,
+)
 from llm_server.engine.scheduler import Scheduler
-from llm_server.engine.template import ChatTemplate
+from llm_server.engine.template import ChatTemplate, refuse_unreadable
 from llm_server.engine.weights import INSTALLABLE, location
 
 RUNTIMES: dict[str, Callable[[Resources], Runtime]] = {
     "xllamacpp": XllamacppRuntime,
     "openvino": OpenvinoRuntime,
 }
+
+
+MAX_TOKEN_BYTES = 256
+"""No vocabulary in use has a longer token; the longest are runs of blanks (128 in OpenAI's o200k)."""
 
 
 class _Loaded(Struct, frozen=True):
@@ -88,19 +100,44 @@ class Model:
             )
         return self._loaded
 
-    def prompt(self, messages: tuple[Message, ...]) -> str:
+    def prompt(self, call: ChatCall) -> str:
         """Return the prompt for a conversation; raises ``ServerError`` for one that the model cannot take."""
+        refuse_unreadable(call)
+        messages = call.messages
+        if self.config.system and not any(message.role is Role.SYSTEM for message in messages):
+            messages = (Message(Role.SYSTEM, (Text(self.config.system),)), *messages)
         return self._ready().template.render(messages)
 
     async def generate(self, generation: Generation) -> Pieces:
-        """Generate when there is a slot; raises what ``Runtime.generate`` and ``Scheduler.slot`` raise."""
+        """Generate when there is a slot; raises what ``Runtime.generate`` and ``Scheduler.slot`` raise.
+
+        No tokens at all are an empty answer, as Anthropic documents for ``max_tokens: 0`` (``max_tokens`` in
+        https://platform.claude.com/docs/en/api/messages); the runtimes would write one, or as many as fit.
+        """
+        self._bound(generation.prompt)
+        if generation.max_tokens == 0:
+            yield await self._unwritten(generation.prompt)
+            return
         runtime = self._ready().runtime
         async with self.scheduler.slot(), aclosing(runtime.generate(generation)) as pieces:
             async for piece in pieces:
                 yield piece
 
+    async def _unwritten(self, prompt: str) -> Ended:
+        tokens = await self.count(prompt)
+        if tokens >= self.config.context:
+            raise overflow(tokens, self.config.context)
+        return Ended(reason="length", input_tokens=tokens, output_tokens=0)
+
+    def _bound(self, text: str) -> None:
+        """Refuse what cannot fit before it is tokenised, which takes a second a megabyte."""
+        at_least = len(text.encode()) // MAX_TOKEN_BYTES
+        if at_least > self.config.context:
+            raise overflow(f"at least {at_least}", self.config.context)
+
     async def count(self, text: str) -> int:
-        """Return the number of tokens of ``text``."""
+        """Return the number of tokens of ``text``; ``CONTEXT_OVERFLOW`` if it could never fit."""
+        self._bound(text)
         return await self._ready().runtime.count(text)
 
     async def close(self, timeout_s: float) -> None:

@@ -29,8 +29,8 @@ from llm_server.contract import (
     TokenCount,
     Usage,
     fold,
-    missing,
 )
+from llm_server.contract.facts import CAPABILITIES, needs_lacking, unsupported
 from llm_server.engine.config import EngineConfig
 from llm_server.engine.constraint import available
 from llm_server.engine.merging import merged
@@ -49,6 +49,7 @@ _FACTS = Facts(
     dimensions=False,
     refuses=frozenset({"logit_bias"}),
     owner="local",
+    known=CAPABILITIES,
 )
 
 
@@ -107,8 +108,8 @@ class EngineProvider:
 
     async def __call__(self, call: Call, ctx: Context) -> Events:
         """Answer a chat, text or count call."""
-        if lacking := missing(call, self.facts(call.model)):
-            raise ServerError(ErrorKind.UNSUPPORTED, f"The model {call.model} does not support {lacking}.")
+        if lacking := needs_lacking(call, self.facts(call.model)):
+            raise unsupported(call, {f"The model {call.model}": lacking})
         model = self._models.get(call.model)
         if model is None:
             known = ", ".join(self._models) or "none"
@@ -116,7 +117,7 @@ class EngineProvider:
             raise ServerError(ErrorKind.MODEL_NOT_FOUND, message, param="model")
         match call:
             case CountCall():
-                yield TokenCount(input_tokens=await model.count(model.prompt(call.messages)))
+                yield TokenCount(input_tokens=await model.count(model.prompt(call)))
             case ChatCall() | TextCall():
                 ctx.dropped.extend(_dropped(call))
                 async with aclosing(_chunks(model, call)) as chunks:
@@ -174,7 +175,7 @@ class _Tally:
 
 def _prompts(model: Model, call: ChatCall | TextCall) -> list[str]:
     if isinstance(call, ChatCall):
-        return [model.prompt(call.messages)]
+        return [model.prompt(call)]
     if call.suffix:
         raise ServerError(ErrorKind.UNSUPPORTED, "This model cannot fill in before a suffix.", param="suffix")
     return [prompt for prompt in call.prompts if isinstance(prompt, str)]
@@ -186,7 +187,7 @@ def _generations(prompt: str, sampling: Sampling, model: Model) -> Iterator[Gene
     for choice in range(sampling.n):
         yield Generation(
             prompt=prompt,
-            max_tokens=sampling.max_tokens,
+            max_tokens=default.max_tokens if sampling.max_tokens is None else sampling.max_tokens,
             temperature=default.temperature if sampling.temperature is None else sampling.temperature,
             top_p=default.top_p if sampling.top_p is None else sampling.top_p,
             top_k=default.top_k if sampling.top_k is None else sampling.top_k,

@@ -85,7 +85,7 @@ class RuntimeLoadError(Exception):
     """The runtime cannot load the model; the message says why and what to do."""
 
 
-def overflow(prompt_tokens: int, context: int) -> ServerError:
+def overflow(prompt_tokens: int | str, context: int) -> ServerError:
     """Return the error for a prompt that leaves no room for an answer."""
     return ServerError(
         ErrorKind.CONTEXT_OVERFLOW,

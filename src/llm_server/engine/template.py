@@ -5,7 +5,20 @@ from typing import Any, NoReturn, Protocol
 
 import msgspec
 
-from llm_server.contract import ErrorKind, Message, Refusal, ServerError, Text, Thinking
+from llm_server.contract import (
+    ChatCall,
+    ErrorKind,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Refusal,
+    ServerError,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 from llm_server.engine.gguf import ModelFile
 
 # For a file without a template: ChatML, which llama.cpp falls back to as well.
@@ -30,12 +43,10 @@ class ChatTemplate:
         """Return the prompt for ``messages``, ending where the assistant's answer begins.
 
         Raises:
-            ServerError: ``UNSUPPORTED`` for a part that is not text, ``INVALID_REQUEST`` when the template
-                refuses the conversation (such as roles in an order that it does not know).
+            ServerError: ``INVALID_REQUEST`` when the template refuses the conversation (such as roles in an
+                order that it does not know).
         """
-        turns = [
-            {"role": message.role.value, "content": _text(at, message)} for at, message in enumerate(messages)
-        ]
+        turns = [{"role": message.role.value, "content": _text(message)} for message in messages]
         try:
             return self._template.render(messages=turns, add_generation_prompt=True, **self._tokens)
         except Exception as error:  # a template is a program and may raise anything
@@ -43,15 +54,38 @@ class ChatTemplate:
             raise ServerError(ErrorKind.INVALID_REQUEST, message, param="messages") from error
 
 
-def _text(at: int, message: Message) -> str:
+def refuse_unreadable(call: ChatCall) -> None:
+    """Refuse a conversation that is not all text, in the caller's words.
+
+    Raises:
+        ServerError: ``UNSUPPORTED``, with the place in the caller's request as ``param``.
+    """
+    for at, message in enumerate(call.messages):
+        for inner, part in enumerate(message.parts):
+            if not isinstance(part, Text | Refusal | Thinking):
+                # Callers have calls and results of tools beside the content.
+                beside = isinstance(part, ToolCall | ToolResult)
+                raise ServerError(
+                    ErrorKind.UNSUPPORTED,
+                    f"This model reads text only, not {_words(part)}. Leave it out or choose another model.",
+                    param=f"messages[{at}]" if beside else f"messages[{at}].content[{inner}]",
+                )
+
+
+def _words(part: Part) -> str:
+    match part:
+        case Opaque(type=kind):
+            return f"'{kind}'"
+        case Image():
+            return "images"
+        case ToolCall():
+            return "tool calls"
+        case _:
+            return "tool results"
+
+
+def _text(message: Message) -> str:
     """Return the turn's text. Thinking is left out, as the model's own template would."""
-    for inner, part in enumerate(message.parts):
-        if not isinstance(part, Text | Refusal | Thinking):
-            raise ServerError(
-                ErrorKind.UNSUPPORTED,
-                f"This model reads text only, not {type(part).__name__}.",
-                param=f"messages[{at}].content[{inner}]",
-            )
     return "".join(part.text for part in message.parts if isinstance(part, Text | Refusal))
 
 

@@ -26,7 +26,8 @@ class Observed:
     """Reports the start, the first content and the end of every request, exactly once each.
 
     A request whose answer was not taken to its end, because the caller left, ends as ``CLIENT_CLOSED``; one
-    cancelled after its deadline as ``DEADLINE``; any exception but ``ServerError`` as ``INTERNAL``.
+    cancelled after its deadline as ``DEADLINE``, cancelled otherwise (the server stops) as ``UNAVAILABLE``;
+    any exception but ``ServerError`` as ``INTERNAL``.
     """
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
@@ -51,14 +52,21 @@ class Observed:
             error = failure
             raise
         except asyncio.CancelledError:
-            if ctx.deadline_s is not None and time.perf_counter() >= ctx.deadline_s:
-                error = ServerError(ErrorKind.DEADLINE, "The request took longer than its deadline.")
+            error = _cancelled(ctx)
             raise
         except Exception as failure:
             error = ServerError(ErrorKind.INTERNAL, "Internal error.", detail=repr(failure))
             raise
         finally:
             self._observer.finished(ctx, usage + ctx.wasted, error)
+
+
+def _cancelled(ctx: Context) -> ServerError:
+    if ctx.left:
+        return ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
+    if ctx.deadline_s is not None and time.perf_counter() >= ctx.deadline_s:
+        return ServerError(ErrorKind.DEADLINE, "The request took longer than its deadline.")
+    return ServerError(ErrorKind.UNAVAILABLE, "The server is shutting down.")
 
 
 def _is_content(answer: Answer) -> bool:

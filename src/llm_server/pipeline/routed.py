@@ -47,7 +47,10 @@ class Routed:
                         yield answer
                 return
             except ServerError as error:
-                if committed or target is last or not error.kind.retryable:
+                if committed or not error.kind.retryable:
+                    raise
+                if target is last:
+                    _sum_up(error, len(plan.attempts))
                     raise
 
     async def _attempt(self, call: Call, ctx: Context, target: Target) -> Events:
@@ -68,6 +71,13 @@ class Routed:
             raise
         finally:
             attempt.ended_s = attempt.ended_s or time.perf_counter()
+
+
+def _sum_up(error: ServerError, targets: int) -> None:
+    """Say in the last target's ``error`` that the others failed before it."""
+    if targets > 1:
+        error.message += f" None of the {targets} targets tried could answer; this was the last."
+        error.args = (f"{error.kind}: {error.message}",)
 
 
 async def _from_content(answers: Events) -> Events:

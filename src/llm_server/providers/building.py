@@ -3,19 +3,18 @@
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from importlib import import_module
+from typing import Any
 
 import msgspec
 
 from llm_server.contract import Dialect, Facts, Provider, Secret
+from llm_server.contract.facts import CAPABILITIES
 from llm_server.pool import AiohttpPool, PoolConfig
 from llm_server.providers.config import ProviderConfig
-from llm_server.providers.dialects.anthropic import Anthropic
-from llm_server.providers.dialects.cohere import Cohere
-from llm_server.providers.dialects.gemini import Gemini
-from llm_server.providers.dialects.openai import OpenAI
-from llm_server.providers.dialects.openai.quirks import Quirks
 from llm_server.providers.discovery import address
 from llm_server.providers.http import HttpProvider
+from llm_server.providers.quirks import Quirks
 from llm_server.providers.row import Row
 from llm_server.providers.rows import COMPATIBLE, ROWS
 
@@ -23,14 +22,19 @@ FactsLookup = Callable[[str, str, Facts], Facts]
 """The catalog's answer: provider's name, model's name and the facts to fall back on, to the model's facts."""
 
 DIALECTS: dict[str, Callable[[Quirks], Dialect]] = {
-    "openai": OpenAI,
-    "anthropic": lambda _: Anthropic(),
-    "gemini": lambda _: Gemini(),
-    "cohere": lambda _: Cohere(),
+    "openai": lambda quirks: _loaded("openai").OpenAI(quirks),
+    "anthropic": lambda _: _loaded("anthropic").Anthropic(),
+    "gemini": lambda _: _loaded("gemini").Gemini(),
+    "cohere": lambda _: _loaded("cohere").Cohere(),
 }
+"""A dialect is loaded when a provider speaks it: the others would only make the start longer."""
 
 REMEMBERED_MODELS = 1024
 """Models of a provider whose facts are kept at hand; names come from callers, so there is a bound."""
+
+
+def _loaded(name: str) -> Any:
+    return import_module(f"llm_server.providers.dialects.{name}")
 
 
 def build(
@@ -97,5 +101,6 @@ def overlaid(model: str, facts: Facts, config: ProviderConfig) -> Facts:
     """Return ``facts`` with what the configuration knows better about ``model``; later patterns win."""
     for pattern, known in config.facts.items():
         if fnmatchcase(model, pattern):
-            facts = msgspec.structs.replace(facts, **known.model_dump(exclude_none=True))
+            told = known.model_dump(exclude_none=True)
+            facts = msgspec.structs.replace(facts, **told, known=facts.known | (told.keys() & CAPABILITIES))
     return facts

@@ -31,6 +31,7 @@ from llm_server.contract.errors import Block
 from llm_server.providers import prompts
 from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
+from llm_server.providers.dialects.failures import garbage, introduced
 
 MODELS_TIMEOUT_S = 10.0
 """Seconds that a list of models is waited for."""
@@ -50,8 +51,9 @@ _JSON = ("content-type", "application/json")
 class HttpProvider:
     """A hosted provider behind one base URL: see :class:`llm_server.contract.Provider`.
 
-    ``facts`` answers for each model. Credentials are the pool's; here they are known so that no error that
-    leaves this object holds one, whoever wrote it there.
+    ``facts`` answers for each model. A text call to a model without completions is asked as chats, which
+    ``Context.dropped`` then says as ``completions:chat``. Credentials are the pool's; here they are known so
+    that no error that leaves this object holds one, whoever wrote it there.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class HttpProvider:
             async with asyncio.timeout(MODELS_TIMEOUT_S):
                 listed = await self._listed()
         except TimeoutError:
-            raise ServerError(ErrorKind.UPSTREAM_TIMEOUT, "The provider did not list its models in time.").at(
-                self.name
-            ) from None
+            late = ServerError(ErrorKind.UPSTREAM_TIMEOUT, "The provider did not list its models in time.")
+            self._sign(late)
+            raise late from None
         except ServerError as error:
             self._sign(error)
             raise
@@ -122,6 +124,7 @@ class HttpProvider:
         check_model_name(call.model)
         facts = self._facts(call.model)
         if isinstance(call, TextCall) and not facts.completions:
+            ctx.dropped.append(prompts.NOTED)
             return prompts.answer(prompts.as_chats(call, facts), partial(self._asked, facts=facts, ctx=ctx))
         return self._asked(call, facts=facts, ctx=ctx)
 
@@ -148,14 +151,17 @@ class HttpProvider:
 
     def _encoded(self, call: Call, facts: Facts, ctx: Context) -> HttpRequest:
         if isinstance(call, ChatCall) and call.dialect != self._dialect.name:
-            call = without_attribution(call)
+            call = within_limit(without_attribution(call), facts, ctx.dropped)
         upstream_name = self._config.deployments.get(call.model, call.model)
         request = self._dialect.encode(call.addressed(upstream_name), facts)
         ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
         return msgspec.structs.replace(request, headers=(_JSON, *request.headers))
 
     async def _streamed(self, call: Call, response: HttpResponse) -> AsyncGenerator[Chunk, None]:
-        if response.headers.get("content-type", "").startswith("application/json"):
+        kind = response.headers.get("content-type", "")
+        if kind.startswith("text/html"):
+            raise garbage("a page of HTML")
+        if kind.startswith("application/json"):
             # Asked for a stream, some servers still answer whole, above all to say that they failed.
             whole = self._dialect.decode(call, await response.read())
             for chunk in unfold(whole) if isinstance(whole, Completion) else ():
@@ -188,8 +194,9 @@ class HttpProvider:
         return self._dialect.decode_error(response.status, response.headers, bytes(body))
 
     def _sign(self, error: ServerError) -> None:
-        """Note where ``error`` happened, and blot out every secret in it."""
+        """Note where ``error`` happened, name this provider in it, and blot out every secret in it."""
         error.at(self.name)
+        error.message = introduced(error, self.name)
         if error.kind.block is Block.UPSTREAM:
             self._trouble = error.kind.value
         for secret in self._secrets:
@@ -207,6 +214,19 @@ class HttpProvider:
         ids = (response.headers.get(name, "") for name in UPSTREAM_IDS)
         found = next(filter(None, ids), attempt.upstream_id)
         attempt.upstream_id = reduce(lambda text, secret: secret.redact(text), self._secrets, found)
+
+
+def within_limit(call: ChatCall, facts: Facts, dropped: list[str]) -> ChatCall:
+    """Return ``call`` asking for no more tokens than the model can write, and say so in ``dropped``.
+
+    Clients ask for what their own vendor's models can write (64,000), others answer that with an error.
+    """
+    asked, limit = call.sampling.max_tokens, facts.max_output_tokens
+    if asked is None or limit is None or asked <= limit:
+        return call
+    dropped.append("max_tokens:capped")
+    sampling = msgspec.structs.replace(call.sampling, max_tokens=limit)
+    return msgspec.structs.replace(call, sampling=sampling)
 
 
 def check_model_name(model: str) -> None:

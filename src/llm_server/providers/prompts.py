@@ -1,4 +1,7 @@
-"""Text calls to models that only chat: each prompt becomes a conversation of one turn."""
+"""Text calls to models that only chat: each prompt becomes a conversation of one turn.
+
+Such a model answers a prompt instead of continuing it, so whoever asks this way is told: see ``NOTED``.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -21,12 +24,13 @@ from llm_server.contract import (
     Text,
     TextCall,
     Usage,
-    missing,
 )
-from llm_server.contract.facts import WORDS
+from llm_server.contract.facts import needs_lacking, unsupported
 
 Ask = Callable[[ChatCall], Events]
 
+NOTED = "completions:chat"
+"""What stands among the dropped names (``x-llm-server-dropped``) of a text call that was asked as a chat."""
 MAX_PROMPTS = 64
 """Prompts of one call: each becomes a request of its own."""
 WAITING_CHUNKS = 16
@@ -40,11 +44,9 @@ def as_chats(call: TextCall, facts: Facts) -> tuple[ChatCall, ...]:
         ServerError: ``UNSUPPORTED`` for token ids, a suffix, echo or log probabilities, which have no place
             in a chat; ``INVALID_REQUEST`` for too many prompts.
     """
-    lacking = missing(call, facts)
-    if not lacking and any(not isinstance(prompt, str) for prompt in call.prompts):
-        lacking = WORDS["token_ids"]  # a provider that embeds ids still cannot be told them in a chat
-    if lacking:
-        raise ServerError(ErrorKind.UNSUPPORTED, f"The model '{call.model}' does not support {lacking}.")
+    # A provider that embeds token ids still cannot be told them in a chat.
+    if lacking := needs_lacking(call, msgspec.structs.replace(facts, token_ids=False)):
+        raise unsupported(call, {f"The model '{call.model}'": lacking})
     if len(call.prompts) > MAX_PROMPTS:
         raise ServerError(
             ErrorKind.INVALID_REQUEST,

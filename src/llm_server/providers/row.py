@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from llm_server.contract import Facts
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 
 
 class Row(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The providers known here, one row each. Adding one is adding a row; nothing else names it."""
 
 from llm_server.contract import Facts, SchemaRules
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 from llm_server.providers.row import Row
 
 _OLDER_EMBEDDINGS = Facts(embeddings=True, completions=True, dimensions=False)
@@ -144,6 +144,7 @@ ROWS: dict[str, Row] = {
                 accepts=_MISTRAL_FIELDS,
                 stream_options=False,
                 names=False,
+                bare_tools=False,
                 tool_id=r"[A-Za-z0-9]{9}",
                 tool_id_length=9,
             ),
@@ -257,7 +258,7 @@ ROWS: dict[str, Row] = {
             key_env=("OPENAI_COMPATIBLE_API_KEY",),
             url_env=("OPENAI_COMPATIBLE_BASE_URL",),
             needs=("url",),
-            facts=Facts(embeddings=True),
+            facts=Facts(embeddings=True, completions=True),
             docs=("https://platform.openai.com/docs/api-reference/chat/create",),
         ),
         Row(

@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Mapping, Set
 
-from llm_server.contract import Call, ErrorKind, Facts, Plan, ServerError, Target, missing
+from llm_server.contract import Call, ErrorKind, Facts, Plan, ServerError, Target
+from llm_server.contract.facts import WORDS, needs_lacking, unsupported
 from llm_server.routing.config import RoutingConfig
 
 
@@ -47,13 +48,12 @@ class FixedOrder:
 
     def plan(self, call: Call, candidates: tuple[Target, ...], facts: Mapping[Target, Facts]) -> Plan:
         """Return the candidates that can answer ``call``; raises ``UNSUPPORTED`` if that leaves none."""
-        lacking = {target: missing(call, facts[target]) for target in candidates}
+        lacking = {target: needs_lacking(call, facts[target]) for target in candidates}
         attempts = tuple(target for target in candidates if not lacking[target])
         if attempts:
-            return Plan(attempts=attempts, dropped={t: why for t, why in lacking.items() if why})
-        words = "; ".join(f"{target} does not support {why}" for target, why in lacking.items())
-        message = f"{words}. Leave it out or choose another model."
-        raise ServerError(ErrorKind.UNSUPPORTED, message, param="model")
+            why = {target: ", ".join(WORDS[need] for need in needs) for target, needs in lacking.items()}
+            return Plan(attempts=attempts, dropped={target: words for target, words in why.items() if words})
+        raise unsupported(call, {str(target): needs for target, needs in lacking.items()})
 
     def _find(self, model: str) -> tuple[Target, ...]:
         if model in self._aliases:

@@ -1,11 +1,12 @@
 """The lowest layer: what the environment says in variables of others, above all providers' keys."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llm_server.contract import Secret
 from llm_server.providers import ROWS, ProviderConfig, Row, discover
-from llm_server.settings.tree import Node, Origin, at
+from llm_server.settings.problems import Problem
+from llm_server.settings.tree import Node, Origin, at, plain
 
 _ANOTHER = ("base_url", "row", "dialect")
 """Settings that make a provider another than the one that the environment means: it must not get the key."""
@@ -32,6 +33,22 @@ def discovered(env: Mapping[str, str], given: Node) -> Node:
     if providers:
         found["providers"] = Node(providers, origin)
     return Node(found, origin)
+
+
+def doubtful(env: Mapping[str, str], found: Node) -> Iterator[Problem]:
+    """Yield each URL of the ``found`` layer that nobody can mean: a bare word, as in ``X_BASE_URL=foo``.
+
+    Rows with a port of their own take a bare host; for the others it needs a scheme, a port or a dot. The
+    value is not told: it may be a key that went to the wrong variable.
+    """
+    providers = at(found, ("providers",))
+    for name in plain(providers) if providers else ():
+        path = ("providers", name, "base_url")
+        node = at(found, path)
+        given = env.get(node.origin.place, "").strip() if node else ""
+        host = given.partition("/")[0]
+        if node and not (ROWS[name].default_port or "://" in given or "." in host or ":" in host):
+            yield Problem(node.origin, path, "is no URL: write it with http:// or https://")
 
 
 def _wanted(given: Node) -> bool:

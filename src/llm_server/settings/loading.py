@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from llm_server.settings import layers
 from llm_server.settings.consistency import inconsistencies
-from llm_server.settings.discovered import discovered
+from llm_server.settings.discovered import discovered, doubtful
 from llm_server.settings.model import Settings
 from llm_server.settings.problems import Problem, SettingsError, explain
 from llm_server.settings.tree import DEFAULT, Node, Origin, Path, origin, overlay, plain
@@ -71,8 +71,9 @@ def load(
     written, problems = _read(path, env) if path else (Node({}, Origin("file")), [])
     overriding, misnamed = layers.environment(env, written)
     given = overlay(overlay(written, overriding), layers.flags(flags or {}))
-    tree = overlay(discovered(env, given), given)
-    settings = _validated(tree, [*problems, *misnamed])
+    found = discovered(env, given)
+    tree = overlay(found, given)
+    settings = _validated(tree, [*problems, *misnamed, *doubtful(env, found)])
     return Loaded(settings, path, tree)
 
 

@@ -1,29 +1,31 @@
 """Read a caller's body strictly: what is wrong is said by path, with what was expected and what came."""
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Never, TypeVar
 
 import msgspec
 from msgspec import Raw
 
-from llm_server.contract import ErrorKind, ServerError
+from llm_server.contract import ErrorKind, ServerError, ToolChoice
 from llm_server.wire.shapes import Shape
+from llm_server.wire.structure import MAX_DEPTH, models_named, too_deep
+from llm_server.wire.unread import at, opened, text
 
 _EMPTY = Raw(b"")
 
-MAX_DEPTH = 64
-"""Bound on nested arrays and objects; deeper bodies are attacks on recursive readers behind us."""
+MAX_NAMES = 50
+"""Bound on the names of unmodelled fields that are told one by one."""
 
 T = TypeVar("T")
 
-_NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'[]{}"')
-_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
-_PAIRS = json.JSONDecoder(object_pairs_hook=list)
-_ESCAPED_ASCII = re.compile(rb"\\u00[4-7]")
+_ENOUGH_NAMES = MAX_NAMES + 950
+_MAX_OBJECTS = 40_000
+"""Bound on what is looked into for parts of unknown types; above what messages, parts and tools may be."""
 _AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
+_ABOUT_TYPE = re.compile(r"Invalid value|Object missing required field `type`")
+_TOO_MANY = f"The body has more than {_MAX_OBJECTS} messages, content parts and tools."
 _EXPECTED = re.compile(r"^Expected `(?P<types>[^`]+)`(?P<limit>.*?)(?:, got `[^`]+`)?$")
 _BYTE = re.compile(r"^JSON is malformed: (?P<what>.*) \(byte (?P<at>\d+)\)$")
 _WORDS = {
@@ -39,6 +41,19 @@ _WORDS = {
 def invalid(path: str, message: str) -> ServerError:
     """Return the error for a caller's field: ``path`` where it is, ``message`` what is wrong with it."""
     return ServerError(ErrorKind.INVALID_REQUEST, f"{path}: {message}", param=path)
+
+
+def check_parts(messages: Sequence[Any], limit: int) -> None:
+    """Refuse ``messages`` whose contents have more than ``limit`` parts in all."""
+    count = sum([len(message.content) for message in messages if isinstance(message.content, list)])
+    if count > limit:
+        raise invalid("messages", f"expected at most {limit} content parts in all messages, got {count}.")
+
+
+def check_choice(choice: ToolChoice | None, tools: Sequence[Any] | None) -> None:
+    """Refuse a choice that obliges to call a tool when there are no ``tools``, as the vendors do."""
+    if choice is not None and choice.mode in {"required", "tool"} and not tools:
+        raise invalid("tool_choice", "a tool can only be required when 'tools' are specified.")
 
 
 def object_or_empty(raw: Raw) -> Raw | None:
@@ -67,8 +82,8 @@ class Reader(Generic[T]):
         Raises:
             ServerError: ``INVALID_REQUEST``; ``param`` is the field's path when one field is at fault.
         """
-        if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
-            _check_depth(body)
+        if too_deep(body):
+            raise _too_deep()
         try:
             request = self._decoder.decode(body)
         except msgspec.ValidationError as error:
@@ -77,73 +92,90 @@ class Reader(Generic[T]):
             raise _malformed(body, error) from None
         if not body.isascii():
             _check_utf8(body)
-        if body.find(b'"model"') != body.rfind(b'"model"') or (b"\\" in body and _ESCAPED_ASCII.search(body)):
-            _check_one_model(body)
+        if models_named(body) > 1:
+            # Readers differ in which one they take, and it decides who may call what.
+            raise invalid("model", "this field is given more than once.")
         return request
 
     def unmodelled(self, body: bytes) -> tuple[str, ...]:
-        """Return the paths of the fields in a readable ``body`` that the type does not model, each once."""
-        return tuple(dict.fromkeys(self._shape.unknown(msgspec.json.decode(body))))
+        """Return the paths of the fields in a readable ``body`` that the type does not model, each once.
+
+        Never raises for a body that :meth:`read` accepts. After :data:`MAX_NAMES` paths a last entry,
+        ``…+N more``, says how many are not told (950 also stands for more).
+        """
+        found: dict[str, None] = {}
+        for name in self._shape.unknown(_unread(body)):
+            found[name] = None
+            if len(found) == _ENOUGH_NAMES:
+                break
+        names = tuple(found)
+        more = len(names) - MAX_NAMES
+        return (*names[:MAX_NAMES], f"…+{more} more") if more > 0 else names
 
     def _read_again(self, body: bytes, error: msgspec.ValidationError) -> T:
         """Read a body with parts of a type that nobody here knows, if that was its only fault."""
+        _check_utf8(body)
         try:
-            value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:
+            unread = _unread(body)
+        except (msgspec.DecodeError, RecursionError) as malformed:
             raise _malformed(body, malformed) from None
-        neutral = self._shape.neutral(value)
-        if neutral == value:
-            self._refuse(value, error)
+        if not _ABOUT_TYPE.match(str(error)):
+            self._refuse(unread, error)
+        try:
+            neutral = self._shape.neutral(unread, iter(range(_MAX_OBJECTS)))
+        except OverflowError:
+            raise ServerError(ErrorKind.INVALID_REQUEST, _TOO_MANY) from None
+        if neutral is unread:
+            self._refuse(unread, error)
         try:
             return self._decoder.decode(msgspec.json.encode(neutral))
         except msgspec.ValidationError as other:
-            self._refuse(value, other)
+            self._refuse(unread, other)
 
-    def _refuse(self, value: Any, error: msgspec.ValidationError) -> Never:
+    def _refuse(self, body: Raw, error: msgspec.ValidationError) -> Never:
         message = str(error)
         found = _AT.search(message)
         path = found["path"] if found else ""
         what = message[: found.start()] if found else message
         if missing := _MISSING.match(what):
-            path, text = f"{path}.{missing['field']}".lstrip("."), "this field is required."
+            path, said = f"{path}.{missing['field']}".lstrip("."), "this field is required."
         else:
-            came = "" if "[...]" in path else f", got {_described(_at(value, path))}"
-            text = f"expected {self._expected(what, value, path)}{came}."
+            came = "" if "[...]" in path else _described(at(body, path))
+            said = self._expected(what, body, path) + (f", got {came}." if came else ".")
         hint = self._hints.get(path.rpartition(".")[2], "")
         where = path or "The body"
-        full = f"{where}: {text} {hint}".rstrip()
+        full = f"{where}: {said} {hint}".rstrip()
         raise ServerError(ErrorKind.INVALID_REQUEST, full, param=path or None) from None
 
-    def _expected(self, what: str, value: Any, path: str) -> str:
+    def _expected(self, what: str, body: Raw, path: str) -> str:
         if expected := _EXPECTED.match(what):
             types = [_WORDS.get(word, word) for word in expected["types"].split(" | ")]
-            return " or ".join(types) + expected["limit"]
-        if values := self._shape.allowed(value, path):
-            return "one of " + ", ".join(_described(known) for known in values)
-        return "a value in range" if what == "Number out of range" else "another value"
+            return f"expected {' or '.join(types)}{expected['limit']}"
+        if values := self._shape.allowed(body, path):
+            return "expected one of " + ", ".join(msgspec.json.encode(known).decode() for known in values)
+        return "the number is out of range" if what == "Number out of range" else "expected another value"
 
 
-def _at(value: Any, path: str) -> object:
-    """Return what stands at ``path``; the nearest thing above it where the path cannot be followed."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
-        try:
-            value = value[int(index)] if index else value[name]
-        except (LookupError, TypeError):
-            break
-    return value
+def _unread(body: bytes) -> Raw:
+    """Return the value in ``body``, unread; raises ``msgspec.DecodeError`` if it is not JSON."""
+    return msgspec.json.decode(body, type=Raw)
 
 
-def _described(value: object) -> str:
-    """Say what ``value`` is: scalars as JSON, long or composed things by kind and size."""
-    match value:
-        case str() if len(value) > 40:
-            return f"a string of {len(value)} characters"
-        case list():
-            return f"an array of {len(value)}"
+def _described(raw: Raw) -> str:
+    """Say what ``raw`` is: scalars as the caller wrote them, long or composed things by kind and size."""
+    match opened(raw):
+        case list(items):
+            return f"an array of {len(items)}"
         case dict():
             return "an object"
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 50 else "a very large number"
+    string = text(raw)
+    if string is not None:
+        return (
+            msgspec.json.encode(string).decode()
+            if len(string) <= 40
+            else f"a string of {len(string)} characters"
+        )
+    return bytes(raw).decode() if len(memoryview(raw)) <= 50 else "a very large number"
 
 
 def _malformed(body: bytes, error: Exception) -> ServerError:
@@ -171,26 +203,3 @@ def _check_utf8(body: bytes) -> None:
         body.decode()
     except UnicodeDecodeError as error:
         raise _malformed(body, error) from None
-
-
-def _check_depth(body: bytes) -> None:
-    """Peel the brackets of ``body`` that are not in strings, each time the innermost pairs: one level a turn.
-
-    A body that is not balanced stops peeling early and is left to the decoder, which refuses it.
-    """
-    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_ARRAYS, _NOT_STRUCTURE)
-    brackets = b"".join(bare.split(b'"')[::2])
-    for _ in range(MAX_DEPTH):
-        peeled = brackets.replace(b"[]", b"")
-        if len(peeled) == len(brackets):
-            return
-        brackets = peeled
-    if brackets:
-        raise _too_deep()
-
-
-def _check_one_model(body: bytes) -> None:
-    """Refuse a second ``model``: readers differ in which one they take, and it decides who may call what."""
-    pairs = _PAIRS.decode(body.decode())
-    if sum(key == "model" for key, _ in pairs) > 1:
-        raise invalid("model", "this field is given more than once.")

@@ -4,15 +4,16 @@ Compiled once from msgspec types. Serves what decoding alone cannot say: which o
 models, which values an enumeration has, and which parts are of a type that nobody here knows.
 """
 
-import re
 from collections.abc import Iterator
+from functools import cached_property
+from operator import is_
 from typing import Any, Self
 
-from msgspec import Struct, inspect
+from msgspec import Raw, Struct, inspect
+
+from llm_server.wire.unread import STEP, at, opened, says_nothing, text
 
 OPAQUE = "opaque"
-
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
 class Unmodelled(Struct, frozen=True, kw_only=True, gc=False, tag=OPAQUE):
@@ -30,13 +31,15 @@ class Unmodelled(Struct, frozen=True, kw_only=True, gc=False, tag=OPAQUE):
         return self.was or str(self.__struct_config__.tag)
 
 
-class Shape(Struct):
+class Shape(Struct, dict=True):
     """One place in a wire type. Empty where anything goes."""
 
     fields: dict[str, "Shape"] | None = None
     item: "Shape | None" = None
     values: tuple[object, ...] = ()
     tag_field: str = ""
+    assumed: str = ""
+    """The tag of an object that has none: of the variant that says so by ``ASSUMED``."""
     variants: dict[object, "Shape"] = {}
 
     @classmethod
@@ -61,6 +64,7 @@ class Shape(Struct):
             case inspect.StructType():
                 fields = None if issubclass(kind.cls, Unmodelled) else self._fields(kind)
                 self.tag_field = kind.tag_field or ""
+                self.assumed = str(kind.tag) if getattr(kind.cls, "ASSUMED", False) else self.assumed
                 self.variants[kind.tag] = type(self)(fields=fields)
             case _:
                 pass
@@ -72,51 +76,85 @@ class Shape(Struct):
             shape._add(field.type)
         return fields
 
-    def _inside(self, value: dict[str, Any]) -> "Shape | None":
-        """Return the shape of the object ``value``, by its tag where there are several."""
-        tag = value.get(self.tag_field)
-        return self.variants.get(tag) if self.tag_field and isinstance(tag, str) else self
+    @cached_property
+    def _names(self) -> bool:
+        """Whether there are names anywhere in this shape, so that it is worth looking inside."""
+        return self.fields is not None or bool(self.variants) or (self.item is not None and self.item._names)
 
-    def unknown(self, value: object, path: str = "") -> Iterator[str]:
-        """Yield the paths (array places as ``[]``) of the fields in ``value`` that this shape does not know.
+    def _tag(self, members: dict[str, Raw]) -> str | Raw | None:
+        """Return the tag of an object, ``None`` if it has none; one that is not a string is left unread."""
+        raw = members.get(self.tag_field)
+        if raw is None or bytes(memoryview(raw)[:1]) == b"n":
+            return None
+        tag = text(raw)
+        return raw if tag is None else tag
+
+    def _inside(self, members: dict[str, Raw]) -> "Shape | None":
+        """Return the shape of the object with ``members``, by its tag where there are several."""
+        if not self.tag_field:
+            return self
+        tag = self._tag(members) or self.assumed
+        return self.variants.get(tag) if isinstance(tag, str) else None
+
+    def unknown(self, raw: Raw, path: str = "") -> Iterator[str]:
+        """Yield the paths (array places as ``[]``) of the fields in ``raw`` that this shape does not know.
 
         A field that says nothing (null, an empty array or object) is not yielded.
         """
-        if isinstance(value, list) and self.item is not None:
-            for inner in value:
+        if not self._names:
+            return
+        inside = opened(raw)
+        if isinstance(inside, list) and self.item is not None:
+            for inner in inside:
                 yield from self.item.unknown(inner, f"{path}[]")
-        elif isinstance(value, dict) and (shape := self._inside(value)) and shape.fields is not None:
-            for key, inner in value.items():
+        elif isinstance(inside, dict) and (shape := self._inside(inside)) and shape.fields is not None:
+            for key, inner in inside.items():
                 here = f"{path}.{key}" if path else key
                 if known := shape.fields.get(key):
                     yield from known.unknown(inner, here)
-                elif key != self.tag_field and inner not in (None, [], {}):
+                elif key != self.tag_field and not says_nothing(inner):
                     yield here
 
-    def neutral(self, value: Any) -> Any:
-        """Return ``value`` with every part of an unknown type replaced by :class:`Unmodelled`'s form."""
-        if isinstance(value, list) and self.item is not None:
-            return [self.item.neutral(inner) for inner in value]
-        if not isinstance(value, dict):
-            return value
-        tag = value.get(self.tag_field)
+    def neutral(self, raw: Raw, budget: Iterator[int]) -> Any:
+        """Return ``raw`` with assumed tags, and parts of unknown types as :class:`Unmodelled`.
+
+        What needs no change is returned as it is, the same object; the rest as arrays and objects to encode.
+        Every object looked into takes one of ``budget``; ``OverflowError`` when none is left.
+        """
+        inside = opened(raw) if self._names else None
+        if isinstance(inside, list) and self.item is not None:
+            items = [self.item.neutral(inner, budget) for inner in inside]
+            return raw if all(map(is_, items, inside)) else items
+        return self._neutral_object(raw, inside, budget) if isinstance(inside, dict) else raw
+
+    def _neutral_object(self, raw: Raw, members: dict[str, Raw], budget: Iterator[int]) -> Any:
+        if next(budget, None) is None:
+            raise OverflowError
+        tag = self._tag(members)
         if OPAQUE in self.variants and isinstance(tag, str) and tag not in self.variants:
             return {self.tag_field: OPAQUE, "was": tag}
-        shape = self._inside(value)
+        shape = self._inside(members)
         fields = (shape.fields if shape else None) or {}
-        return {key: fields[key].neutral(inner) if key in fields else inner for key, inner in value.items()}
+        done = {
+            key: fields[key].neutral(inner, budget) if key in fields else inner
+            for key, inner in members.items()
+        }
+        if tag is None and self.assumed:
+            return done | {self.tag_field: self.assumed}
+        return raw if all(map(is_, done.values(), members.values())) else done
 
-    def allowed(self, value: Any, path: str) -> tuple[object, ...]:
-        """Return the values that the enumeration or type field at ``path`` in ``value`` may have."""
+    def allowed(self, raw: Raw, path: str) -> tuple[object, ...]:
+        """Return the values that the enumeration or type field at ``path`` in ``raw`` may have."""
         shape: Shape | None = self
-        for name, index in _STEP.findall(path):
+        for name, index in STEP.findall(path):
             if shape is None:
                 return ()
             if index:
-                shape, value = shape.item, value[int(index)]
+                shape, raw = shape.item, at(raw, f"[{index}]")
             elif name == shape.tag_field:
                 return tuple(tag for tag in shape.variants if tag != OPAQUE)
             else:
-                inside = shape._inside(value)
-                shape, value = ((inside.fields or {}).get(name) if inside else None), value.get(name)
+                members = opened(raw)
+                inside = shape._inside(members) if isinstance(members, dict) else None
+                shape, raw = ((inside.fields or {}).get(name) if inside else None), at(raw, name)
         return shape.values if shape else ()

@@ -60,6 +60,10 @@ class Parser:
         Raises:
             ServerError: ``UPSTREAM_INVALID`` when one event is larger than the bound.
         """
+        if not (self._pending or self._carriage_returns or b"\r" in data) and len(data) <= self._max:
+            *frames, rest = data.split(b"\n\n")  # the usual read: whole frames, lines ended with LF
+            self._pending += rest
+            return [self._event(raw + b"\n\n") for raw in frames]
         self._pending += data
         self._carriage_returns = self._carriage_returns or b"\r" in data
         events, start = [], 0

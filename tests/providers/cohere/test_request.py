@@ -90,7 +90,7 @@ def test_coheres_sdk_sends_the_same(name: str, sdk: cohere.ClientV2) -> None:
 
 def test_coheres_sdk_does_refuse_unknown_names(sdk: cohere.ClientV2) -> None:
     with pytest.raises(TypeError, match="top_p"):
-        sdk.chat(model=MODEL, messages=[], top_p=1)  # type: ignore[call-arg]
+        sdk.chat(model=MODEL, messages=[], top_p=1)
 
 
 def test_the_model_list_is_one_page() -> None:
@@ -141,7 +141,7 @@ def test_a_message_name_is_named_once() -> None:
 
 
 def test_thinking_that_a_user_quotes_is_dropped() -> None:
-    quoted = CALLS["thinking_history"].messages[1].parts[0]  # type: ignore[attr-defined]
+    quoted = CALLS["thinking_history"].messages[1].parts[0]
     request = encoded(ChatCall(model=MODEL, messages=(user(quoted, "Why?"),)))
     assert request["body"]["messages"] == [{"role": "user", "content": "Why?"}]
     assert request["dropped"] == ["thinking"]

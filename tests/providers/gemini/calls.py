@@ -35,7 +35,7 @@ PARIS = signed_id("fc_1", SIGNATURE)
 
 def said(role: Role, *parts: object) -> Message:
     """Return a turn; strings are text."""
-    return Message(role, tuple(Text(part) if isinstance(part, str) else part for part in parts))  # type: ignore[misc]
+    return Message(role, tuple(Text(part) if isinstance(part, str) else part for part in parts))
 
 
 def user(*parts: object) -> Message:

@@ -214,6 +214,6 @@ def test_what_cannot_be_said_is_refused(call: Call, kind: ErrorKind, param: str 
 
 def test_a_schema_goes_as_its_bytes() -> None:
     schema = b'{ "type" : "object",\n "properties" : {"n": {"const": 12345678901234567890}} }'
-    tool = CALLS["tools"].tools[0]  # type: ignore[attr-defined]
+    tool = CALLS["tools"].tools[0]
     call = ChatCall(model="m", messages=HELLO, tools=(type(tool)(name="t", parameters=Raw(schema)),))
     assert schema in DIALECT.encode(call, Facts()).body

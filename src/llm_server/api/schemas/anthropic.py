@@ -12,6 +12,7 @@ from llm_server.api.schemas.shared import (
     SchemaVersion,
     StreamStructured,
     by_type,
+    check_choice,
 )
 from llm_server.wire.anthropic import types as wire
 
@@ -221,6 +222,11 @@ class CountTokensRequest(RequestModel):
     output_format: JsonFormat | None = Field(
         default=None, description="Older place of `output_config.format`."
     )
+
+    @model_validator(mode="after")
+    def _choice_needs_tools(self) -> Self:
+        check_choice(isinstance(self.tool_choice, AnyChoice | ToolChoice), self.tools)
+        return self
 
 
 class MessageRequest(CountTokensRequest):

@@ -39,6 +39,7 @@ class OpenAIModel(BaseModel):
     owned_by: str = Field(description="The provider's name.")
     context_window: int | None = Field(default=None, description="Context in tokens, where known.")
     max_output_tokens: int | None = Field(default=None, description="Longest answer in tokens, where known.")
+    capabilities: list[str] = Field(default=[], description="What it can do, as far as is known.")
 
 
 class OpenAIModels(BaseModel):

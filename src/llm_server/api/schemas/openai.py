@@ -12,6 +12,7 @@ from llm_server.api.schemas.shared import (
     SchemaVersion,
     StreamStructured,
     by_type,
+    check_choice,
 )
 from llm_server.wire.openai import types as wire
 from llm_server.wire.openai.prompts import MAX_INPUTS
@@ -83,7 +84,7 @@ class ToolCall(RequestModel):
     """A tool call."""
 
     id: str = Field(examples=["call_1"])
-    type: Literal["function"]
+    type: Literal["function"] | None = Field(default=None, description="`function` when left out.")
     function: CalledFunction
 
 
@@ -120,7 +121,12 @@ class AssistantMessage(RequestModel):
     reasoning_content: str | None = Field(default=None, description="What the model thought before.")
     reasoning: str | None = Field(default=None, description="Another name of `reasoning_content`.")
     tool_calls: (
-        list[Annotated[Annotated[ToolCall, Tag("function")] | Other, Discriminator(by_type("function"))]]
+        list[
+            Annotated[
+                Annotated[ToolCall, Tag("function")] | Other,
+                Discriminator(by_type("function", assumed="function")),
+            ]
+        ]
         | None
     ) = None
     function_call: None = Field(default=None, description="No longer supported: use `tool_calls`.")
@@ -333,6 +339,13 @@ class ChatCompletionRequest(Sampled):
     def _alternatives_need_logprobs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("'logprobs' must be true to ask for 'top_logprobs'")
+        return self
+
+    @model_validator(mode="after")
+    def _choice_needs_tools(self) -> Self:
+        choice = self.tool_choice
+        mode = choice.allowed_tools.mode if isinstance(choice, AllowedToolsChoice) else choice
+        check_choice(mode not in {None, "auto", "none"}, self.tools)
         return self
 
 

@@ -1,6 +1,6 @@
 """What the models of both dialects have in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -28,13 +28,16 @@ class OtherPart(RequestModel):
     type: str = Field(description="Any other type.", examples=["document"])
 
 
-def by_type(*known: str) -> Callable[[Any], str | None]:
-    """Return a discriminator for parts: their ``type`` if it is ``known``, else ``other``."""
+def by_type(*known: str, assumed: str | None = None) -> Callable[[Any], str | None]:
+    """Return a discriminator for parts: their ``type`` if it is ``known``, else ``other``.
+
+    ``assumed`` is the type of a part that names none.
+    """
 
     def tag(value: Any) -> str | None:
         found = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
         if not isinstance(found, str):
-            return None
+            return assumed if found is None else None
         return found if found in known else OTHER
 
     return tag
@@ -50,6 +53,12 @@ StreamStructured = Annotated[
         "header `x-llm-server-stream-structured` says the same.",
     ),
 ]
+
+
+def check_choice(obliges: bool, tools: Sequence[object] | None) -> None:
+    """Raise ``ValueError`` when a choice ``obliges`` to call a tool and there are none."""
+    if obliges and not tools:
+        raise ValueError("a tool can only be required when 'tools' are specified")
 
 
 def _image_url(url: str) -> str:

@@ -259,7 +259,7 @@ class StructuredCompletion(Given):
         description="How the model was held to the schema."
     )
     guarantee: Literal["exact", "relaxed", "validated"] = Field(
-        description="`exact`: nothing else can be said; `relaxed`: hardly, then checked; `validated`: checked."
+        description="`exact`: nothing else can be said; `relaxed`: hardly, and checked; `validated`: checked."
     )
     outcome: Literal["pending", "valid", "repaired", "refused", "filtered", "truncated", "invalid"] = Field(
         description="`repaired`: valid after slips of writing were forgiven. Any other: no answer."

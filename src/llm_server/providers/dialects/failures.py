@@ -40,8 +40,8 @@ STATUS_KINDS: dict[int, ErrorKind] = {
 OURS: dict[ErrorKind, str] = {
     ErrorKind.UPSTREAM_AUTH: "The provider refused this server's credentials.",
     ErrorKind.UPSTREAM_QUOTA: "This server's quota or credit at the provider is used up.",
-    ErrorKind.UPSTREAM_RATE_LIMITED: "The provider limits this server's requests. Try again later.",
-    ErrorKind.UPSTREAM_OVERLOADED: "The provider is overloaded. Try again later.",
+    ErrorKind.UPSTREAM_RATE_LIMITED: "The provider limits this server's requests.",
+    ErrorKind.UPSTREAM_OVERLOADED: "The provider is overloaded.",
     ErrorKind.UPSTREAM_TIMEOUT: "The provider took too long to answer.",
     ErrorKind.UPSTREAM_INVALID: "The provider's model gave an answer that the provider could not use.",
     ErrorKind.UPSTREAM_ERROR: "The provider failed.",
@@ -50,9 +50,21 @@ OURS: dict[ErrorKind, str] = {
 }
 """What the caller is told in our words."""
 
+ADVICE: dict[ErrorKind, str] = {
+    ErrorKind.UPSTREAM_AUTH: "The operator of this server has to check its api_key.",
+    ErrorKind.UPSTREAM_QUOTA: "Choose another provider until its operator has raised it.",
+    ErrorKind.UPSTREAM_RATE_LIMITED: "Try again later.",
+    ErrorKind.UPSTREAM_OVERLOADED: "Try again later.",
+    ErrorKind.UPSTREAM_TIMEOUT: "Try again later.",
+    ErrorKind.UPSTREAM_UNREACHABLE: "Try again later; the operator of this server should check its base_url.",
+}
+"""What helps against a failure that is not the caller's, for whoever reads its message."""
+
 MAX_SAID = 2000
 """Characters of a vendor's message that are passed on."""
 
+_OWNED = re.compile(r"^([Tt])he provider's")
+_NAMELESS = re.compile(r"\b([Tt])he provider\b")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -83,6 +95,22 @@ def explain(kind: ErrorKind, status: int, said: Said, retry_after_s: float | Non
     heard = f": {words}" if words and kind is not ErrorKind.UPSTREAM_AUTH else ""
     detail = f"status {status}{code}{heard}"
     return ServerError(kind, OURS[kind], retry_after_s=retry_after_s, detail=detail).at("", status)
+
+
+def introduced(error: ServerError, provider: str) -> str:
+    """Return the message of ``error`` with ``provider`` named where our words say "the provider", and advice.
+
+    A vendor's own words stay as they are.
+    """
+    upstream = error.kind.block is Block.UPSTREAM
+    if not upstream and error.message != OURS.get(error.kind):
+        return error.message
+    # A name in quotation marks has no possessive form.
+    words = _OWNED.sub(rf"\1he provider {provider}'s", error.message, count=1)
+    if words == error.message:
+        words = _NAMELESS.sub(rf"\1he provider '{provider}'", words, count=1)
+    advice = ADVICE.get(error.kind) if upstream else None
+    return f"{words} {advice}" if advice else words
 
 
 def garbage(what: str) -> ServerError:

@@ -26,7 +26,7 @@ from llm_server.contract import (
 from llm_server.wire.anthropic import types as wire
 from llm_server.wire.forms import registered, stream_structured
 from llm_server.wire.images import image_from_url
-from llm_server.wire.reading import Reader, invalid, object_or_empty
+from llm_server.wire.reading import Reader, check_choice, check_parts, invalid, object_or_empty
 from llm_server.wire.shapes import Unmodelled
 
 HEADERS = ("anthropic-version", "anthropic-beta")
@@ -63,10 +63,12 @@ def count_call(body: bytes, headers: Mapping[str, str]) -> CountCall:
 
 
 def _shared(request: wire.CountRequest, headers: Mapping[str, str]) -> dict[str, Any]:
+    check_parts(request.messages, wire.MAX_PARTS)
     messages = [_message(message, at) for at, message in enumerate(request.messages)]
     if request.system:
         messages.insert(0, Message(Role.SYSTEM, _parts(request.system, "system")))
     choice, parallel = _tool_choice(request.tool_choice)
+    check_choice(choice, request.tools)
     return {
         "model": request.model,
         "dialect": "anthropic",

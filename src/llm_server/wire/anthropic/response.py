@@ -33,9 +33,9 @@ FINISH: dict[FinishReason, str] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def new_id() -> str:
-    """Return an identifier for an answer that the upstream did not name."""
-    return f"msg_{uuid.uuid4().hex}"
+def answer_id(given: str) -> str:
+    """Return an identifier of Anthropic's form: the upstream's, or one with it in, or a new one."""
+    return given if given.startswith("msg_") else f"msg_{given or uuid.uuid4().hex}"
 
 
 def usage_body(usage: Usage) -> wire.UsageBody:
@@ -66,7 +66,7 @@ def messages_answer(call: Call, completion: Completion) -> bytes:
     refused = any(isinstance(part, Refusal) for part in choice.parts)
     return _encode(
         wire.MessageBody(
-            id=completion.id or new_id(),
+            id=answer_id(completion.id),
             type="message",
             role="assistant",
             model=completion.model or call.model,

@@ -21,7 +21,7 @@ from llm_server.contract import (
 )
 from llm_server.wire.anthropic import answers as wire
 from llm_server.wire.anthropic.errors import encode_error
-from llm_server.wire.anthropic.response import new_id, stop_reason, usage_body
+from llm_server.wire.anthropic.response import answer_id, stop_reason, usage_body
 from llm_server.wire.sse import frame
 
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -149,7 +149,7 @@ class MessageStream:
             return b""
         self._started = True
         message = wire.MessageBody(
-            id=started.id or new_id(),
+            id=answer_id(started.id),
             type="message",
             role="assistant",
             model=started.model or self._model,

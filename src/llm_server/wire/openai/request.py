@@ -24,10 +24,12 @@ from llm_server.wire.forms import stream_structured
 from llm_server.wire.images import image_from_url
 from llm_server.wire.openai import types as wire
 from llm_server.wire.openai.forms import output_format
-from llm_server.wire.reading import Reader, invalid, object_or_empty
+from llm_server.wire.reading import Reader, check_choice, check_parts, invalid, object_or_empty
 from llm_server.wire.shapes import Unmodelled
 
 _LEGACY_FUNCTIONS = "Use 'tools' and 'tool_choice' instead of 'functions' and 'function_call'."
+
+_SYSTEM, _USER, _ASSISTANT = Role.SYSTEM, Role.USER, Role.ASSISTANT
 
 READER = Reader(wire.ChatRequest, {"functions": _LEGACY_FUNCTIONS, "function_call": _LEGACY_FUNCTIONS})
 
@@ -35,7 +37,9 @@ READER = Reader(wire.ChatRequest, {"functions": _LEGACY_FUNCTIONS, "function_cal
 def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
     """Return the call that ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
     request = READER.read(body)
+    check_parts(request.messages, wire.MAX_PARTS)
     choice, allowed = _tool_choice(request.tool_choice)
+    check_choice(choice, request.tools)
     tools = tuple([_tool(tool, at) for at, tool in enumerate(request.tools or ())])
     if allowed is not None:
         tools = tuple(tool for tool in tools if tool.name in allowed)
@@ -98,11 +102,11 @@ def _sampling(request: wire.ChatRequest) -> Sampling:
 
 
 def _user(message: wire.UserMessage, at: int) -> Message:
-    return Message(Role.USER, _parts(message.content, at), message.name or "")
+    return Message(_USER, _parts(message.content, at), message.name or "")
 
 
 def _system(message: wire.SystemMessage | wire.DeveloperMessage, at: int) -> Message:
-    return Message(Role.SYSTEM, _parts(message.content, at), message.name or "")
+    return Message(_SYSTEM, _parts(message.content, at), message.name or "")
 
 
 def _assistant(message: wire.AssistantMessage, at: int) -> Message:
@@ -115,7 +119,7 @@ def _assistant(message: wire.AssistantMessage, at: int) -> Message:
         parts.append(Refusal(message.refusal))
     if message.tool_calls:
         parts += [_PARTS[type(call)](call, at, 0) for call in message.tool_calls]
-    return Message(Role.ASSISTANT, tuple(parts), message.name or "")
+    return Message(_ASSISTANT, tuple(parts), message.name or "")
 
 
 def _tool_result(message: wire.ToolMessage, at: int) -> Message:

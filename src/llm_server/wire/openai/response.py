@@ -37,9 +37,9 @@ FINISH: dict[FinishReason, str] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def new_id(prefix: str) -> str:
-    """Return an identifier for an answer that the upstream did not name."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+def answer_id(prefix: str, given: str) -> str:
+    """Return an identifier of OpenAI's form: the upstream's, or one with it in, or a new one."""
+    return given if given.startswith(f"{prefix}-") else f"{prefix}-{given or uuid.uuid4().hex}"
 
 
 def usage_body(usage: Usage) -> wire.UsageBody:
@@ -59,7 +59,7 @@ def chat_answer(call: Call, completion: Completion) -> bytes:
     """Return the body of a whole chat answer."""
     return completion.raw or _encode(
         wire.ChatAnswer(
-            id=completion.id or new_id("chatcmpl"),
+            id=answer_id("chatcmpl", completion.id),
             created=completion.created or int(time.time()),
             model=completion.model or call.model,
             choices=[_chat_choice(choice) for choice in completion.choices],
@@ -106,7 +106,7 @@ def text_answer(call: Call, completion: Completion) -> bytes:
     ]
     return completion.raw or _encode(
         wire.TextAnswer(
-            id=completion.id or new_id("cmpl"),
+            id=answer_id("cmpl", completion.id),
             created=completion.created or int(time.time()),
             model=completion.model or call.model,
             choices=choices,

@@ -22,7 +22,7 @@ from llm_server.contract import (
 )
 from llm_server.wire.openai import answers as wire
 from llm_server.wire.openai.errors import encode_error
-from llm_server.wire.openai.response import FINISH, new_id, usage_body
+from llm_server.wire.openai.response import FINISH, answer_id, usage_body
 from llm_server.wire.sse import frame
 
 DONE = b"data: [DONE]\n\n"
@@ -88,7 +88,7 @@ class Stream:
                 continue
             only_usage = False
             if type(event) is Started:
-                self._start(event)
+                self._start(event, told=True)
             self._follow(event)
         return b"" if only_usage and not self._include_usage else chunk.frame
 
@@ -102,12 +102,15 @@ class Stream:
             [b"%b%b%b" % (self._start(), _encode([choice]), self._tail) for choice in self._choices(event)]
         )
 
-    def _start(self, started: Started | None = None) -> bytes:
-        """Return how every event begins, up to the choices; made once, from ``started`` if known by then."""
+    def _start(self, started: Started | None = None, *, told: bool = False) -> bytes:
+        """Return how every event begins, up to the choices; made once, from ``started`` if known by then.
+
+        The identifier that a frame has already ``told`` is kept, whatever its form.
+        """
         if not self._head:
             started = started or Started()
             head = _Head(
-                started.id or new_id(self.prefix),
+                (told and started.id) or answer_id(self.prefix, started.id),
                 self.object,
                 started.created or int(time.time()),
                 started.model or self._model,

@@ -2,19 +2,21 @@
 
 Sources: openai-python 3.54 (``openai/types/chat/*_param.py``, ``completion_create_params.py``,
 ``embedding_create_params.py``) and https://developers.openai.com/api/reference. Not OpenAI's, but sent by
-clients of compatible servers: ``reasoning_content`` and ``reasoning`` (DeepSeek, vLLM, Groq), ``top_k``
-(vLLM, Ollama), ``guided_*`` and ``structured_outputs`` (vLLM before and since 0.12). Ours: ``schema_id``,
+clients of compatible servers: ``reasoning_content``, ``reasoning``, ``top_k``, the effort ``default``, and
+``guided_*`` and ``structured_outputs`` (vLLM before and since 0.12). Ours: ``schema_id``,
 ``schema_version``, ``stream_structured``.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Raw, Struct
 
 from llm_server.wire.shapes import Unmodelled
 
-MAX_MESSAGES = 100_000
-"""Messages of one request; the figure that Anthropic documents."""
+MAX_MESSAGES = 10_000
+"""Messages of one request. Ours, far beyond any conversation: each costs time before a model is asked."""
+MAX_PARTS = 20_000
+"""Content parts of one request, in all messages together. Ours, for the same reason."""
 MAX_TOOLS = 128
 """Documented by OpenAI."""
 MAX_CHOICES = 16
@@ -46,7 +48,7 @@ Version = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Pattern = Annotated[str, Meta(min_length=1, max_length=MAX_PATTERN)]
 Alternatives = Annotated[list[str], Meta(min_length=1, max_length=MAX_ALTERNATIVES)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
-"""OpenAI's words, and Groq's ``default``."""
+"""OpenAI's words, and ``default``, which compatible servers take."""
 
 
 class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -94,7 +96,9 @@ class FunctionCall(Request, frozen=True):
 
 
 class FunctionToolCall(Request, frozen=True, tag="function"):
-    """A tool call in a message."""
+    """A tool call in a message: what a call without a ``type`` is, as some servers make and take back."""
+
+    ASSUMED: ClassVar[bool] = True
 
     id: str
     function: FunctionCall

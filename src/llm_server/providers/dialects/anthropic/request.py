@@ -118,7 +118,7 @@ def _headers(call: Call) -> tuple[tuple[str, str], ...]:
 def _message(call: ChatCall, facts: Facts, dropped: list[str]) -> Fields:
     _refuse_unsayable(call)
     fields = _conversation(call, dropped)
-    fields["max_tokens"] = _max_tokens(call.sampling.max_tokens, facts.max_output_tokens, dropped)
+    fields["max_tokens"] = _max_tokens(call.sampling.max_tokens, facts.max_output_tokens)
     if call.stream:
         fields["stream"] = True
     fields |= _sampling(call, dropped)
@@ -149,12 +149,9 @@ def _conversation(call: ChatCall, dropped: list[str]) -> Fields:
     return fields | _tools(call, dropped)
 
 
-def _max_tokens(asked: int | None, limit: int | None, dropped: list[str]) -> int:
+def _max_tokens(asked: int | None, limit: int | None) -> int:
     if asked is None:
         return min(limit, MAX_DEFAULT_MAX_TOKENS) if limit else DEFAULT_MAX_TOKENS
-    if limit and asked > limit:
-        dropped.append("max_tokens:capped")
-        return limit
     return asked
 
 

@@ -13,8 +13,8 @@ from llm_server.contract import (
     StreamDecoder,
 )
 from llm_server.providers.dialects.openai import errors, request, response
-from llm_server.providers.dialects.openai.quirks import Quirks
 from llm_server.providers.dialects.openai.stream import OpenAIStream
+from llm_server.providers.quirks import Quirks
 
 
 class OpenAI:

@@ -20,8 +20,8 @@ from llm_server.contract import (
     ToolCall,
     ToolResult,
 )
-from llm_server.providers.dialects.openai.quirks import Quirks
 from llm_server.providers.dialects.toolids import fitting
+from llm_server.providers.quirks import Quirks
 
 Said = dict[str, Any]
 
@@ -31,6 +31,7 @@ SEE_IMAGE = "See the image in the next message."
 _READ_MESSAGES = json.Decoder(list[dict[str, Raw]])
 _READ_CALLS = json.Decoder(list[dict[str, Raw]])
 _READ_TEXT = json.Decoder(str)
+_FUNCTION = Raw(b'"function"')
 
 
 def patched_messages(raw: Raw, quirks: Quirks, dropped: list[str]) -> Any:
@@ -59,6 +60,7 @@ def _fit_ids(message: dict[str, Raw], fit: Callable[[str], str]) -> None:
         return
     fitted = _READ_CALLS.decode(calls)
     for call in fitted:
+        call.setdefault("type", _FUNCTION)  # left out by some servers, asked for by others
         if "id" in call:
             call["id"] = _fitted(call["id"], fit)
     message["tool_calls"] = Raw(json.encode(fitted))

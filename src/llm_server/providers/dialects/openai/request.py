@@ -26,7 +26,7 @@ from llm_server.contract import (
     ToolChoice,
 )
 from llm_server.providers.dialects.openai.messages import patched_messages, translated_messages
-from llm_server.providers.dialects.openai.quirks import Quirks
+from llm_server.providers.quirks import Quirks
 
 Fields = dict[str, Any]
 """A request's top-level fields: values to encode, or ``Raw`` bytes of the caller."""
@@ -38,6 +38,7 @@ OURS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "struc
 """Words for the form of the answer that are written anew, as each server knows them: the old ones are
 ignored without a word by newer servers, and all of them by most (https://docs.vllm.ai, structured
 outputs)."""
+_TOOL_FIELDS = {"tools", "tool_choice", "parallel_tools"}
 _OF = {
     "messages": ("messages",),
     "output": ("response_format", "structured_outputs"),
@@ -50,6 +51,7 @@ _OF = {
 
 _NULLS = {b"null", b"false"}
 _READ_FIELDS = json.Decoder(dict[str, Raw])
+_READ_TOOLS = json.Decoder(list[dict[str, Raw]])
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 
 
@@ -106,6 +108,8 @@ def _own(call: Call, facts: Facts, quirks: Quirks, dropped: list[str]) -> Fields
     if isinstance(call, ChatCall):
         if "messages" not in call.amended:
             fields["messages"] = patched_messages(fields["messages"], quirks, dropped)
+        if call.tools and not call.amended & _TOOL_FIELDS and not quirks.bare_tools:
+            fields["tools"] = [_clothed(tool) for tool in _READ_TOOLS.decode(fields["tools"])]
         _amend(fields, call, facts, quirks, dropped)
     return fields
 
@@ -124,7 +128,7 @@ def _amend(fields: Fields, call: ChatCall, facts: Facts, quirks: Quirks, dropped
         fields["messages"] = translated_messages(call.messages, quirks, dropped)
     if "output" in amended and call.output:
         fields |= _format(call.output, facts)
-    if amended & {"tools", "tool_choice", "parallel_tools"}:
+    if amended & _TOOL_FIELDS:
         fields |= _tools(call, dropped)
     if "sampling" in amended and call.sampling.n > 1:
         fields["n"] = call.sampling.n
@@ -133,6 +137,14 @@ def _amend(fields: Fields, call: ChatCall, facts: Facts, quirks: Quirks, dropped
 def _is_named(output: OutputFormat | None) -> bool:
     """Whether the caller named a registered schema, which only this server knows."""
     return output is not None and bool(output.schema_id)
+
+
+def _clothed(tool: dict[str, Raw]) -> Fields:
+    """Return the caller's tool, with parameters if it is a function without."""
+    function = tool.get("function")
+    if function is None or "parameters" in (said := _READ_FIELDS.decode(function)):
+        return tool
+    return {**tool, "function": {**said, "parameters": _NO_PARAMETERS}}
 
 
 def _ask_for_usage(fields: Fields, quirks: Quirks) -> None:

@@ -65,7 +65,10 @@ class OpenAIStream:
                 continue  # the caller's own dialect writes its end
             frame = event.raw if self._framed else b""
             if event.data:
-                yield Chunk(tuple(self._events(event)), frame)
+                events = tuple(self._events(event))
+                # OpenAI's own SDK fails on a call without a number: from there on all is written anew.
+                numbered = not frame or all(choice.numbered for choice in self._choices.values())
+                yield Chunk(events, frame if numbered else b"")
             elif frame:
                 yield Chunk((), frame)
 
@@ -91,6 +94,7 @@ class _Choice:
         self._index = index
         self._parts: dict[object, int] = {}
         self._calls = 0
+        self.numbered = True
         self.finished = False
 
     def events(self, choice: shapes.Choice) -> Iterable[Event]:
@@ -123,6 +127,7 @@ class _Choice:
 
     def _call(self, call: shapes.ToolCall) -> ToolDelta:
         """Return a piece of a call; servers that do not number calls send each of them whole, with an id."""
+        self.numbered = self.numbered and call.index is not None
         number = call.index if call.index is not None else call.id or self._calls
         key = ("call", number)
         function = call.function or shapes.Function()

@@ -1,0 +1,72 @@
+"""How a process that serves ends: it finishes what is in flight, unless it is told twice to stop."""
+
+import asyncio
+import os
+import signal
+from types import FrameType
+
+import uvicorn
+from uvicorn.supervisors import multiprocess
+
+
+class Draining(uvicorn.Server):
+    """A server for which a second SIGINT is the end of the drain's time.
+
+    Requests in flight are then cancelled, streams end with their error in band, and what stands behind the
+    application is closed. uvicorn's own ``force_exit`` would leave all of that out. A second SIGTERM changes
+    nothing: a worker gets one from its supervisor after the terminal's SIGINT.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told_twice = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self.should_exit and sig == signal.SIGINT:
+            self._told_twice.set()
+        super().handle_exit(sig, frame)
+        self.force_exit = False
+
+    async def _wait_tasks_to_complete(self) -> None:
+        drained = asyncio.ensure_future(super()._wait_tasks_to_complete())
+        told_twice = asyncio.ensure_future(self._told_twice.wait())
+        try:
+            await asyncio.wait((drained, told_twice), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drained.cancel()
+            told_twice.cancel()
+        if not drained.done():
+            raise TimeoutError  # which uvicorn takes as the end of timeout_graceful_shutdown
+
+
+class _Worker(multiprocess.Process):
+    """A worker process that drains like a server that is alone."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = Draining(self.config)
+        return self._server
+
+
+class Workers(multiprocess.Multiprocess):
+    """Starts, watches and stops the worker processes."""
+
+    def init_processes(self) -> None:
+        """Start the workers. The supervisor makes them, and those that replace them, by this name."""
+        multiprocess.Process = _Worker  # type: ignore[misc]  # no other way to choose
+        super().init_processes()
+
+    def terminate_all(self) -> None:
+        """Stop accepting, for which the supervisor must close its own socket too, and drain the workers."""
+        for listener in self.sockets:
+            listener.close()
+        signal.signal(signal.SIGINT, self._hurry)
+        super().terminate_all()
+
+    def _hurry(self, _signal: int, _frame: FrameType | None) -> None:
+        """Pass a second SIGINT on: the workers hear of one only if it came from their terminal."""
+        for worker in self.processes:
+            if worker.pid is not None and worker.exitcode is None:
+                os.kill(worker.pid, signal.SIGINT)
