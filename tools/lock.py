@@ -11,7 +11,11 @@ from pathlib import Path
 
 LOCKS = Path("locks")
 SETS: dict[str, tuple[str, ...]] = {
-    "dev": ("pyproject.toml", "--all-extras", "--group=test", "--group=lint", "--group=build"),
+    "dev": (
+        "pyproject.toml",
+        *(f"--extra={extra}" for extra in ("local", "openvino", "language")),
+        *(f"--group={group}" for group in ("test", "lint", "build")),
+    ),
     "base": ("pyproject.toml",),
     "local": ("pyproject.toml", "--extra=local"),
     "build": ("--group=build",),

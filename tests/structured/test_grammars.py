@@ -45,8 +45,8 @@ async def test_an_engine_serves_a_forced_tool_call() -> None:
     for stream in (False, True):
         told, provider = await ask(forcing(PERSON, stream=stream), GOOD, facts=ENGINE)
         (part,) = told.choice.parts
-        assert part.name == "person"  # type: ignore[union-attr]  # it is a tool call
-        assert json.loads(part.arguments) == json.loads(GOOD)  # type: ignore[union-attr]
+        assert part.name == "person"
+        assert json.loads(part.arguments) == json.loads(GOOD)
         assert told.choice.finish is FinishReason.TOOL_CALLS
         (asked,) = provider.calls
         assert isinstance(asked, ChatCall)

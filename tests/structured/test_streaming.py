@@ -94,7 +94,7 @@ async def test_an_answer_in_text_becomes_a_call_while_it_comes() -> None:
     assert "".join(arguments(told.answers)) == GOOD
     assert len(arguments(told.answers)) > 3
     (part,) = told.choice.parts
-    assert part.name == "person"  # type: ignore[union-attr]  # it is a tool call
+    assert part.name == "person"
     assert told.choice.finish is FinishReason.TOOL_CALLS
 
 
@@ -102,7 +102,7 @@ async def test_thoughts_go_on_at_once() -> None:
     said = choice(Thinking(text="Let me see."), Text(GOOD))
     for facts in (ENFORCED, CALLING):
         told, _ = await ask(call(schema(PERSON), stream=True, stream_structured="partial"), said, facts=facts)
-        thoughts = [e for one in told.answers for e in one.events if isinstance(e, ReasoningDelta)]  # type: ignore[union-attr]  # chunks
+        thoughts = [e for one in told.answers for e in one.events if isinstance(e, ReasoningDelta)]
         assert "".join(thought.text for thought in thoughts) == "Let me see."
         assert told.text == GOOD
 
@@ -135,7 +135,7 @@ async def test_a_stream_that_ends_wrong_never_finishes() -> None:
     assert told.error is not None
     assert told.error.raw_text == wrong
     assert "".join(texts(told.answers)) == wrong
-    assert not any(isinstance(event, Finish) for one in told.answers for event in one.events)  # type: ignore[union-attr]  # chunks
+    assert not any(isinstance(event, Finish) for one in told.answers for event in one.events)
     assert len(provider.calls) == 1, "what was said cannot be taken back"
 
 
