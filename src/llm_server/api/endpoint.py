@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from llm_server.api.body import headers_of, read_body
 from llm_server.api.config import ApiConfig
 from llm_server.api.identity import request_id
-from llm_server.api.presence import left
+from llm_server.api.presence import watch
 from llm_server.api.reply import Reply
 from llm_server.contract import Call, Context, ErrorKind, Handler, Observer, ServerError, Usage
 from llm_server.wire.codec import Codec
@@ -58,14 +58,7 @@ class Endpoint:
     async def _watched(self, call: Call, ctx: Context, receive: Receive, reply: Reply) -> None:
         """Answer while listening for the caller to leave, which cancels the answer and all behind it."""
         answering = asyncio.current_task()
-        leaving = asyncio.create_task(left(receive))
-
-        def gone(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and answering is not None:
-                ctx.left = True
-                answering.cancel()
-
-        leaving.add_done_callback(gone)
+        leaving = watch(receive, ctx)
         try:
             await self._answer(call, ctx, reply)
         except asyncio.CancelledError:

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
-from llm_server.contract import ErrorKind, ServerError
+from llm_server.contract import Context, ErrorKind, ServerError
 
 
 @asynccontextmanager
-async def present(receive: Receive, timeout_s: float) -> AsyncIterator[None]:
+async def present(receive: Receive, timeout_s: float, ctx: Context) -> AsyncIterator[None]:
     """Cancel what is done inside when the caller leaves, and after ``timeout_s``.
 
     For routes of FastAPI, which itself does neither. The body must have been read.
@@ -20,16 +20,7 @@ async def present(receive: Receive, timeout_s: float) -> AsyncIterator[None]:
     """
     task = asyncio.current_task()
     assert task is not None
-    leaving = asyncio.create_task(left(receive))
-    gone = False
-
-    def leave(watch: asyncio.Task[None]) -> None:
-        nonlocal gone
-        if not watch.cancelled():
-            gone = True
-            task.cancel()
-
-    leaving.add_done_callback(leave)
+    leaving = watch(receive, ctx)
     try:
         async with asyncio.timeout(timeout_s):
             yield
@@ -37,12 +28,29 @@ async def present(receive: Receive, timeout_s: float) -> AsyncIterator[None]:
         message = f"No complete answer within {timeout_s:g} seconds."
         raise ServerError(ErrorKind.DEADLINE, message) from error
     except asyncio.CancelledError:
-        if not gone:
+        if not ctx.left:
             raise
         task.uncancel()
         raise ServerError(ErrorKind.CLIENT_CLOSED, "The client left.") from None
     finally:
         leaving.cancel()
+
+
+def watch(receive: Receive, ctx: Context) -> asyncio.Task[None]:
+    """Listen for the caller of the current task to leave: that is noted in ``ctx``, and the task cancelled.
+
+    Whoever calls cancels the task that is returned when the answer is complete.
+    """
+    answering = asyncio.current_task()
+    leaving = asyncio.create_task(left(receive))
+
+    def gone(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and answering is not None:
+            ctx.left = True
+            answering.cancel()
+
+    leaving.add_done_callback(gone)
+    return leaving
 
 
 async def left(receive: Receive) -> None:

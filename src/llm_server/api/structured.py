@@ -80,7 +80,7 @@ def router(door: Door, structure: Structure) -> APIRouter:
         target = _optional(body.target_schema, "target_schema")
         convert = await asyncio.to_thread(structure.conversion.plan, _steps(body), target)
         ctx.max_attempts = body.max_attempts
-        async with present(request.receive, door.config.request_timeout_s):
+        async with present(request.receive, door.config.request_timeout_s, ctx):
             completion = await _whole(door, call, ctx)
         return _told(ctx, _completion(ctx, call, completion, convert))
 
@@ -89,12 +89,12 @@ def router(door: Door, structure: Structure) -> APIRouter:
         """Propose a schema, from examples of answers or, by asking a model, from a description."""
         if (body.examples is None) == (body.description is None):
             raise _invalid("description", "give either 'examples' or a 'description'.")
-        async with present(request.receive, door.config.request_timeout_s):
+        ctx = _context(door, INFER, body.model or "")
+        async with present(request.receive, door.config.request_timeout_s, ctx):
             if body.examples is not None:
                 to_raw(body.examples, "examples")
                 schema = await structure.inference.from_examples(body.examples, closed=body.closed)
             else:
-                ctx = _context(door, INFER, body.model or "")
                 asked = body.description or ""
                 schema = await structure.inference.from_description(door.handler, ctx.model, asked, ctx)
         return shapes.InferredSchema(schema_=msgspec.json.decode(schema))
