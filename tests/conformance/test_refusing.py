@@ -24,9 +24,10 @@ from llm_server.contract import (
     TextCall,
     Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
 )
-from llm_server.contract.facts import WORDS
+from llm_server.contract.facts import WORDS, needs_lacking
 from llm_server.pipeline.routed import Routed
 from llm_server.routing import FixedOrder, RoutingConfig
 from llm_server.testing import collect, outcome
@@ -46,6 +47,7 @@ NEEDS: dict[str, Call] = {
     "images": msgspec.structs.replace(CHAT, messages=(Message(Role.USER, (PICTURE,)),)),
     "json_object": msgspec.structs.replace(CHAT, output=OutputFormat(kind="json_object")),
     "json_schema": msgspec.structs.replace(CHAT, output=OutputFormat(kind="json_schema", schema=SCHEMA)),
+    "grammar": msgspec.structs.replace(CHAT, output=OutputFormat(kind="grammar", grammar='start: "a"')),
     "logprobs": msgspec.structs.replace(CHAT, sampling=Sampling(logprobs=0)),
     "choices": msgspec.structs.replace(CHAT, sampling=Sampling(n=2)),
     "token_ids": EmbedCall(model="m", inputs=((1, 2),)),
@@ -56,6 +58,12 @@ NEEDS: dict[str, Call] = {
 
 SOFT = {"reasoning"}
 """Capabilities without which a call is answered all the same, and what was lost is named."""
+
+INSTEAD = {"forced_tools": "tools", "guided": "grammar"}
+"""Capabilities that nothing needs: they stand in for another one that is lacking."""
+
+HOSTED = {"grammar": "guided"}
+"""Capabilities that hosted models have only by another one: none decodes by the grammars compiled here."""
 
 
 async def refusal(who: Enrolled, call: Call, up: Upstream, **config: Any) -> ServerError:
@@ -74,14 +82,24 @@ def test_every_capability_is_examined() -> None:
         for name, default in zip(Facts.__struct_fields__, Facts.__struct_defaults__, strict=True)
         if isinstance(default, bool)
     }
-    assert set(NEEDS) | SOFT == flags
+    assert set(NEEDS) | SOFT | INSTEAD.keys() == flags
     assert set(NEEDS) == set(WORDS)
+
+
+@pytest.mark.parametrize(("instead", "flag"), INSTEAD.items())
+def test_what_stands_in_for_a_capability_is_enough(instead: str, flag: str) -> None:
+    forced = {"tool_choice": ToolChoice("tool", "f")} if flag == "tools" else {}
+    call = msgspec.structs.replace(NEEDS[flag], **forced)
+    lacking = msgspec.structs.replace(Facts(), **{flag: False})
+    assert needs_lacking(call, lacking) == (flag,)
+    assert needs_lacking(call, msgspec.structs.replace(lacking, **{instead: True})) == ()
 
 
 @pytest.mark.parametrize("flag", NEEDS)
 @rows()
 async def test_a_model_that_lacks_something_refuses_it_and_sends_nothing(who: Enrolled, flag: str) -> None:
-    facts = {"embeddings": True, "token_ids": True, "completions": flag == "token_ids", flag: False}
+    facts = {"embeddings": True, "token_ids": True, "completions": flag == "token_ids"}
+    facts[HOSTED.get(flag, flag)] = False
     async with vendor(who.vendor) as up:
         error = await refusal(who, NEEDS[flag], up, facts={"*": facts})
         assert up.requests == []
@@ -95,7 +113,8 @@ async def test_a_model_that_lacks_something_refuses_it_and_sends_nothing(who: En
         pytest.param(who, flag, id=f"{who.id}-{flag}")
         for who in ENROLLED
         for flag in NEEDS
-        if not getattr(who.row.facts, flag) and flag not in {"token_ids", "completions", "dimensions"}
+        if needs_lacking(NEEDS[flag], who.row.facts)
+        and flag not in {"token_ids", "completions", "dimensions"}
     ],
 )
 async def test_what_a_row_says_it_lacks_is_refused_and_nothing_is_sent(who: Enrolled, flag: str) -> None:
@@ -134,7 +153,7 @@ UNSAYABLE: dict[str, tuple[Call, set[str]]] = {
 }
 """Calls that a dialect has no words for, even if somebody claims in a configuration that a model can."""
 
-EVERYTHING = dict.fromkeys(NEEDS, True)
+EVERYTHING = dict.fromkeys([HOSTED.get(flag, flag) for flag in NEEDS], True)
 
 
 @pytest.mark.parametrize(
