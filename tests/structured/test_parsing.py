@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_server.structured import parsing
+from llm_server.structured.validation import MAX_DEPTH
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -86,3 +87,14 @@ def test_the_beginning_of_a_text_is_read_as_far_as_it_goes() -> None:
     assert parsing.partial('{"a": "be') == {"a": "be"}
     with pytest.raises(ValueError):  # noqa: PT011 - the library's message is not ours
         parsing.partial("no")
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 20_000])
+def test_no_value_is_nested_deeper_than_its_readers_go(opening: str, levels: int) -> None:
+    text = opening * levels + "1" + {"[": "]"}.get(opening, "}") * levels
+    for read in (parsing.strict, parsing.partial, parsing.lenient):
+        with pytest.raises(ValueError):  # noqa: PT011 - the library's message is not ours
+            read(text)
+    with pytest.raises(ValueError, match="deep"):
+        parsing.lenient(f"Here: {text}")

@@ -34,9 +34,9 @@ class Demand(Struct, frozen=True, eq=False):
     tool: Tool | None = None
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
-        """Return what is wrong with ``value``; nothing if it satisfies the demand."""
+        """Return what is wrong with ``value``, as ``parsing`` reads one; nothing if it satisfies all."""
         if self.validator is not None:
-            return self.validator.problems(value)
+            return self.validator.problems(value, shallow=True)
         if self.grammar is None or accepts(self.grammar, str(value)):
             return ()
         return (Problem("", "grammar", "a text that follows the grammar", shortened(repr(value))),)

@@ -1,10 +1,17 @@
-"""From the text that a model wrote to a value: strictly, or as leniently as is possible without inventing."""
+"""From the text that a model wrote to a value: strictly, or as leniently as is possible without inventing.
+
+No value is nested deeper than :data:`~.validation.MAX_DEPTH`: jiter ends at 200 levels (its
+``DEFAULT_RECURSION_LIMIT``), and what is read leniently is looked at.
+"""
 
 import re
 from typing import Any
 
 import jiter
 import msgspec
+
+from llm_server.structured.bounds import deeper
+from llm_server.structured.validation import MAX_DEPTH
 
 _FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n?(?P<inside>.*?)```", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -17,7 +24,8 @@ def strict(text: str) -> Any:
     """Return the JSON value that ``text`` is; white space around it is allowed.
 
     Raises:
-        ValueError: it is none (RFC 8259), says a key twice, which readers read differently, or has a NaN.
+        ValueError: it is none (RFC 8259), says a key twice, which readers read differently, has a NaN, or is
+            nested too deeply.
     """
     return jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=True)
 
@@ -65,9 +73,12 @@ def bare(text: str) -> str:
 def _repaired(text: str) -> Any:
     import json_repair
 
-    value = json_repair.loads(text)
-    if not isinstance(value, dict | list):
-        raise ValueError("no JSON value")
+    try:
+        value = json_repair.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict | list) or deeper(value, MAX_DEPTH):
+        raise ValueError("no JSON value, or one that is nested too deeply")
     return value
 
 

@@ -37,12 +37,13 @@ class Validator:
             _RECENT.put(key, known, 20 * len(schema.canonical) + built.pattern_bytes)
         return known
 
-    def problems(self, value: Any) -> tuple[Problem, ...]:
+    def problems(self, value: Any, *, shallow: bool = False) -> tuple[Problem, ...]:
         """Return what is wrong with ``value`` (parsed JSON): at most :data:`MAX_PROBLEMS`.
 
-        An ``anyOf`` or ``oneOf`` is one problem, which names what its nearest alternative wants.
+        An ``anyOf`` or ``oneOf`` is one problem, which names what its nearest alternative wants. ``shallow``:
+        the value is known to be nested at most :data:`MAX_DEPTH` deep.
         """
-        if deeper(value, MAX_DEPTH):
+        if not shallow and deeper(value, MAX_DEPTH):
             return (Problem("", "depth", f"at most {MAX_DEPTH} values inside each other", "more"),)
         if self._compiled.is_valid(value):
             return ()
