@@ -42,11 +42,11 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 class Judge:
-    """Judges answers to one demand that were asked for by one method."""
+    """Judges answers to one demand that were asked for by one method; shared by requests."""
 
     def __init__(self, demand: Demand, method: Method, rules: Rules) -> None:
-        self._demand = demand
-        self._method = method
+        self.demand = demand
+        self.method = method
         self._rules = rules.of(demand.name)
 
     def verdict(self, choice: Choice, *, lenient: bool = True) -> Verdict:
@@ -55,8 +55,8 @@ class Judge:
         if outcome is not None:
             return Verdict(outcome=outcome, choice=choice)
         cut = choice.finish is FinishReason.LENGTH
-        lenient = lenient and not self._method.constrained and not cut
-        words = self._method.said(choice)
+        lenient = lenient and not self.method.constrained and not cut
+        words = self.method.said(choice)
         raw_text = "\n".join(words)
         if not words:
             nothing = Problem("", "answer", "an answer", "nothing")
@@ -73,12 +73,12 @@ class Judge:
 
     def problems(self, value: Any) -> tuple[Problem, ...]:
         """Return everything that is wrong with a parsed answer."""
-        return self._demand.problems(value) or self._rules.problems(value)
+        return self.demand.problems(value) or self._rules.problems(value)
 
     def words(self, choice: Choice) -> str:
         """Return the answer in a choice that was judged valid, in the caller's form."""
         calls = [part.arguments for part in choice.parts if isinstance(part, ToolCall)]
-        return calls[0] if self._demand.tool is not None and calls else choice.text
+        return calls[0] if self.demand.tool is not None and calls else choice.text
 
     def _no_answer(self, choice: Choice) -> Outcome | None:
         called = False
@@ -88,10 +88,10 @@ class Judge:
             called = called or type(part) is ToolCall
         if choice.finish in _ENDS:
             return _ENDS[choice.finish]
-        return "pending" if called and not self._method.calls else None
+        return "pending" if called and not self.method.calls else None
 
     def _answer(self, said: str, *, lenient: bool) -> "_Answer":
-        read = self._read_json if self._method.json else self._read_bare
+        read = self._read_json if self.method.json else self._read_bare
         return read(said, lenient=lenient)
 
     def _read_json(self, said: str, *, lenient: bool) -> "_Answer":
@@ -105,11 +105,11 @@ class Judge:
                 value, repaired = parsing.lenient(said), True
             except ValueError:
                 return _Answer("", problems=(_no_json(said, error),))
-        found = self._method.unwrap(value)
+        found = self.method.unwrap(value)
         problems = self.problems(found)
-        if problems or (self._method.direct and not repaired):
+        if problems or (self.method.direct and not repaired):
             return _Answer(said, problems=problems)
-        return _Answer(found if self._demand.bare else parsing.written(found), repaired=repaired)
+        return _Answer(found if self.demand.bare else parsing.written(found), repaired=repaired)
 
     def _read_bare(self, said: str, *, lenient: bool) -> "_Answer":
         problems = self.problems(said)
@@ -120,7 +120,7 @@ class Judge:
 
     def _shaped(self, choice: Choice, texts: list[str]) -> Choice:
         """Return ``choice`` with ``texts`` as its answers, in the form that the caller expects."""
-        tool = self._demand.tool
+        tool = self.demand.tool
         if _as_told(choice, tool) == texts:
             return choice
         thoughts = tuple(part for part in choice.parts if isinstance(part, Thinking))

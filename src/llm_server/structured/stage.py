@@ -24,6 +24,7 @@ from llm_server.contract import (
 from llm_server.structured import grammar
 from llm_server.structured.config import StructuredConfig
 from llm_server.structured.demand import Demand, demand_of, key_of
+from llm_server.structured.judging import Judge
 from llm_server.structured.methods import Method, choose
 from llm_server.structured.remembering import Recent
 from llm_server.structured.rules import Rules
@@ -35,10 +36,15 @@ tried."""
 
 
 class Plan(Struct, frozen=True, eq=False):
-    """A demand, and the methods for it at a model, in order."""
+    """A demand, and the terms on which a model is asked for it, in order."""
 
     demand: Demand
-    methods: tuple[Method, ...]
+    terms: tuple[Terms, ...]
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods, in order."""
+        return tuple(each.method for each in self.terms)
 
 
 class Structured:
@@ -132,16 +138,22 @@ class Structured:
             demand = msgspec.structs.replace(demand, grammar=compiled)
         tools = tool is None and bool(call.tools)
         methods = await asyncio.to_thread(choose, demand, facts, compiled, tools=tools)
-        return Plan(demand, methods)
+        judges = [Judge(demand, method, self._rules) for method in methods]
+        terms = [Terms(judge.demand, judge.method, judge, self._config) for judge in judges]
+        return Plan(demand, tuple(terms))
 
     async def _formed(self, call: ChatCall, ctx: Context, tool: Tool | None) -> Events:
         plan = await self._plan(call, tool)
         refused: ServerError | None = None
-        for method in plan.methods:
-            trial = Trial(self._inner, Terms(plan.demand, method, self._rules, self._config), call, ctx)
+        for terms in plan.terms:
+            trial = Trial(self._inner, terms, call, ctx)
             try:
-                async with aclosing(trial.answers()) as answers:
-                    async for answer in answers:
+                if trial.passes_on:
+                    async with aclosing(trial.passed()) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                else:
+                    for answer in await trial.held():
                         yield answer
                 return
             except ServerError as error:

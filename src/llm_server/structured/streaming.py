@@ -1,6 +1,6 @@
 """A structured answer that is passed on while it comes, and judged when it is whole."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from llm_server.contract import (
     Answer,
@@ -19,16 +19,14 @@ from llm_server.contract import (
     fold,
 )
 from llm_server.contract.answers import CONTENT
-from llm_server.structured.demand import Demand
 from llm_server.structured.growing import Growing
 from llm_server.structured.judging import Judge, Verdict, new_call_id
-from llm_server.structured.methods.port import Method
 from llm_server.structured.problems import Problem
 
 _Content = TextDelta | ToolDelta | ReasoningDelta | RefusalDelta
 
 
-_SAYING = (*CONTENT, Finish)
+_SAYING = frozenset({*CONTENT, Finish})
 
 
 class Broken(Exception):  # noqa: N818 - it carries a verdict; the error is made of it
@@ -54,11 +52,10 @@ class Passing:
         verdicts: those on all other choices that are complete.
     """
 
-    def __init__(self, demand: Demand, method: Method, judge: Judge) -> None:
-        as_said = method.direct and method.calls == (demand.tool is not None)
+    def __init__(self, judge: Judge) -> None:
+        method = judge.method
+        as_said = method.direct and method.calls == (judge.demand.tool is not None)
         self._straight = as_said and method.name != "prompt"
-        self._demand = demand
-        self._method = method
         self._judge = judge
         self._lines: dict[int, _Line] = {}
         self._early: list[Chunk] | None = []
@@ -66,8 +63,8 @@ class Passing:
         self.broken: Verdict | None = None
         self.verdicts: list[Verdict] = []
 
-    def feed(self, answer: Answer) -> Iterator[Chunk]:
-        """Yield what the caller is told at ``answer``.
+    def feed(self, answer: Answer) -> Sequence[Chunk]:
+        """Return what the caller is told at ``answer``.
 
         Raises:
             Broken: a choice is complete and not valid, and something was said already.
@@ -78,21 +75,21 @@ class Passing:
             if type(event) is Usage:
                 self.usage = event
         if self.broken is not None:
-            return
+            return ()
         try:
             chunk = self._passed(answer)
         except Broken as broken:
             if self._early is None:
                 raise
             self.broken = broken.verdict
-            return
+            return ()
         if self._early is None:
-            yield chunk
-        elif any(isinstance(event, _SAYING) for event in chunk.events):
-            early, self._early = self._early, None
-            yield from (*early, chunk)
-        else:
-            self._early.append(chunk)
+            return (chunk,)
+        self._early.append(chunk)
+        if _SAYING.isdisjoint(map(type, chunk.events)):
+            return ()
+        told, self._early = self._early, None
+        return told
 
     def _passed(self, chunk: Chunk) -> Chunk:
         told: list[Event] = []
@@ -108,7 +105,7 @@ class Passing:
     def _line(self, index: int) -> "_Line":
         if index not in self._lines:
             line = _Line if self._straight else _Retold
-            self._lines[index] = line(self._demand, self._method, self._judge, self.verdicts)
+            self._lines[index] = line(self._judge, self.verdicts)
         return self._lines[index]
 
 
@@ -117,9 +114,7 @@ class _Line:
 
     lenient = False
 
-    def __init__(self, demand: Demand, method: Method, judge: Judge, verdicts: list[Verdict]) -> None:
-        self._demand = demand
-        self._method = method
+    def __init__(self, judge: Judge, verdicts: list[Verdict]) -> None:
         self._judge = judge
         self._verdicts = verdicts
         self._events: list[Event] = []
@@ -150,9 +145,10 @@ class _Retold(_Line):
 
     lenient = True
 
-    def __init__(self, demand: Demand, method: Method, judge: Judge, verdicts: list[Verdict]) -> None:
-        super().__init__(demand, method, judge, verdicts)
-        self._growing = Growing(method, bare=demand.bare)
+    def __init__(self, judge: Judge, verdicts: list[Verdict]) -> None:
+        super().__init__(judge, verdicts)
+        self._method = judge.method
+        self._growing = Growing(judge.method, bare=judge.demand.bare)
         self._id = ""
         self._part = 0
         self._source: int | None = None
@@ -175,7 +171,7 @@ class _Retold(_Line):
     def _said(self, text: str, index: int) -> list[Event]:
         if not text:
             return []
-        tool = self._demand.tool
+        tool = self._judge.demand.tool
         if tool is None:
             return [TextDelta(text, self._part, index)]
         if self._id:

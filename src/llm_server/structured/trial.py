@@ -1,11 +1,13 @@
 """One method tried on one call: ask, judge, ask again."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import msgspec
 from msgspec import Struct
 
 from llm_server.contract import (
+    Answer,
     ChatCall,
     Choice,
     Chunk,
@@ -26,66 +28,66 @@ from llm_server.structured.demand import Demand
 from llm_server.structured.judging import Judge, Verdict
 from llm_server.structured.methods import Method
 from llm_server.structured.repair import Allowance, repairing
-from llm_server.structured.rules import Rules
 from llm_server.structured.streaming import Broken, Passing
 
 
 class Terms(Struct, frozen=True, eq=False):
-    """What is demanded, how it is asked for, and what else holds."""
+    """What is demanded, how it is asked for, and who judges the answers; shared by requests."""
 
     demand: Demand
     method: Method
-    rules: Rules
+    judge: Judge
     config: StructuredConfig
 
 
 class Trial:
-    """Asks one model in one way until its answer is valid, or no more attempts are allowed."""
+    """Asks one model in one way until its answer is valid, or no more attempts are allowed.
+
+    Either :meth:`held` or :meth:`passed` is called, once; both raise ``ServerError``.
+
+    Attributes:
+        answered: whether the model gave an answer, good or bad: its provider took the request.
+    """
 
     def __init__(self, ask: Provider, terms: Terms, call: ChatCall, ctx: Context) -> None:
+        method = terms.method
         self._ask = ask
         self._terms = terms
         self._call = call
-        self._prepared = terms.method.prepare(call)
+        self._prepared = method.prepare(call)
         self._ctx = ctx
-        self._judge = Judge(terms.demand, terms.method, terms.rules)
         self._allowance = Allowance(terms.config, ctx)
-        self._note = StructuredNote(
-            method=terms.method.name, guarantee=terms.method.guarantee, dropped=terms.method.dropped
+        self._note = ctx.structured = StructuredNote(
+            method=method.name, guarantee=method.guarantee, dropped=method.dropped
         )
         self._as_told: list[Chunk] = []
         """The chunks of a streamed answer, as long as they tell the answer that the caller gets."""
         self.answered = False
-        """Whether the model gave an answer, good or bad: its provider took the request."""
 
-    def answers(self) -> Events:
-        """Yield the answer, valid or one that says itself that it is none; raises ``ServerError``."""
-        self._ctx.structured = self._note
-        return self._passed() if self._call.stream and self._passes_on() else self._held()
+    @property
+    def passes_on(self) -> bool:
+        """Whether a stream goes on while it comes: as the caller says, else if the model cannot go wrong."""
+        if not self._call.stream:
+            return False
+        wanted = self._call.stream_structured
+        if wanted is None:
+            wanted = "partial" if self._terms.method.constrained else self._terms.config.stream
+        return wanted == "partial"
 
-    async def _held(self) -> Events:
-        """Yield an answer once it is valid."""
+    async def held(self) -> Sequence[Answer]:
+        """Return the answer, valid or one that says itself that it is none, in the form that was asked."""
         try:
             completion = await self._settled()
         except BaseException:
             self._ctx.wasted += self._allowance.spent
             raise
         if not self._call.stream:
-            yield completion
-            return
-        for chunk in self._as_told or unfold(completion):
-            yield chunk
+            return (completion,)
+        return self._as_told or unfold(completion)
 
-    def _passes_on(self) -> bool:
-        """Whether a stream goes on while it comes: as the caller says, else if the model cannot go wrong."""
-        wanted = self._call.stream_structured
-        if wanted is None:
-            wanted = "partial" if self._terms.method.constrained else self._terms.config.stream
-        return wanted == "partial"
-
-    async def _passed(self) -> Events:
+    async def passed(self) -> Events:
         """Pass a stream on. Until its first content goes out nothing is lost: it may still be asked again."""
-        passing = Passing(self._terms.demand, self._terms.method, self._judge)
+        passing = Passing(self._terms.judge)
         began_s = self._allowance.begun()
         try:
             async with aclosing(self._ask(self._prepared, self._ctx)) as answers:
@@ -118,7 +120,10 @@ class Trial:
 
     async def _settled(self) -> Completion:
         completion, attempts = await self._first()
-        verdicts = [await self._valid(choice, attempts) for choice in completion.choices]
+        judged = [self._terms.judge.verdict(choice) for choice in completion.choices]
+        verdicts = [
+            await self._until_valid(each, attempts) if each.outcome == "invalid" else each for each in judged
+        ]
         self._ended(verdicts)
         if self._allowance.attempts == 1 and _untouched(verdicts, completion.choices):
             return completion
@@ -139,9 +144,6 @@ class Trial:
                     raise
             attempts += 1
 
-    async def _valid(self, choice: Choice, attempts: int) -> Verdict:
-        return await self._until_valid(self._judge.verdict(choice), attempts)
-
     async def _until_valid(self, verdict: Verdict, attempts: int) -> Verdict:
         while verdict.outcome == "invalid":
             self._note.problems, self._note.raw_text = verdict.problems, verdict.raw_text
@@ -161,7 +163,7 @@ class Trial:
             if error.kind.block is Block.CALLER:  # of the turns that we added, not of the caller's
                 raise self._failed(verdict) from None
             raise
-        return self._judge.verdict(completion.choices[0])
+        return self._terms.judge.verdict(completion.choices[0])
 
     async def _asked(self, call: ChatCall) -> Completion:
         began_s, usage = self._allowance.begun(), Usage()
