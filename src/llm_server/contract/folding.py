@@ -1,5 +1,6 @@
 """The one meaning of a stream: ``fold`` makes the whole answer of it, ``unfold`` is its inverse."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from msgspec import Raw, json
@@ -29,7 +30,7 @@ class _Growing:
     """A choice while its deltas arrive: deltas by part, in order of first appearance."""
 
     def __init__(self) -> None:
-        self.parts: dict[int, list[_Delta]] = {}
+        self.parts: defaultdict[int, list[_Delta]] = defaultdict(list)
         self.finish: Finish | None = None
 
     def whole(self, index: int) -> Choice:
@@ -77,20 +78,19 @@ def fold(chunks: Iterable[Chunk]) -> Completion:
     Raises:
         ServerError: ``UPSTREAM_TRUNCATED`` when a choice never finished.
     """
-    started, usage, choices = Started(), Usage(), dict[int, _Growing]()
+    started, usage, choices = Started(), Usage(), defaultdict[int, _Growing](_Growing)
     for chunk in chunks:
         for event in chunk.events:
             match event:
-                case Started():
-                    started = event
+                case TextDelta() | ToolDelta() | ReasoningDelta() | RefusalDelta():  # first: there are most
+                    choices[event.index].parts[event.part].append(event)
+                case Finish():
+                    choices[event.index].finish = event
                 case Usage():
                     usage = event
-                case Finish():
-                    choices.setdefault(event.index, _Growing()).finish = event
-                case _:
-                    parts = choices.setdefault(event.index, _Growing()).parts
-                    parts.setdefault(event.part, []).append(event)
-    if not choices or any(choice.finish is None for choice in choices.values()):
+                case Started():
+                    started = event
+    if not choices or None in [choice.finish for choice in choices.values()]:
         raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, "The stream ended before the answer was complete.")
     whole = tuple(choices[index].whole(index) for index in sorted(choices))
     return Completion(id=started.id, model=started.model, created=started.created, choices=whole, usage=usage)
