@@ -24,6 +24,7 @@ from llm_server.contract.messages import Refusal, Text, Thinking, ToolCall
 
 _Delta = TextDelta | ReasoningDelta | ToolDelta | RefusalDelta
 _Part = Text | Thinking | ToolCall | Refusal
+_NOTHING = Raw(b"")
 
 
 class _Growing:
@@ -35,7 +36,7 @@ class _Growing:
 
     def whole(self, index: int) -> Choice:
         finish = self.finish or Finish(FinishReason.STOP, index)
-        parts = tuple(_join(deltas) for deltas in self.parts.values())
+        parts = tuple([_join(deltas) for deltas in self.parts.values()])
         return Choice(
             index=index,
             parts=parts,
@@ -46,13 +47,17 @@ class _Growing:
 
     def _logprobs(self) -> Raw:
         """Join OpenAI's logprobs objects: lists of tokens under the same names, one after the other."""
+        told = [
+            delta.logprobs
+            for deltas in self.parts.values()
+            for delta in deltas
+            if type(delta) is TextDelta and delta.logprobs
+        ]
         joined: dict[str, list[object] | None] = {}
-        told = [delta for deltas in self.parts.values() for delta in deltas if type(delta) is TextDelta]
-        for delta in told:
-            if delta.logprobs:
-                for name, tokens in json.decode(delta.logprobs, type=dict[str, list[object] | None]).items():
-                    joined[name] = (joined.get(name) or []) + tokens if tokens else joined.get(name)
-        return Raw(json.encode(joined)) if joined else Raw(b"")
+        for each in told:
+            for name, tokens in json.decode(each, type=dict[str, list[object] | None]).items():
+                joined[name] = (joined.get(name) or []) + tokens if tokens else joined.get(name)
+        return Raw(json.encode(joined)) if joined else _NOTHING
 
 
 def _join(deltas: list[_Delta]) -> _Part:
@@ -64,7 +69,7 @@ def _join(deltas: list[_Delta]) -> _Part:
         name = "".join(call.name for call in calls)
         identity = next((call.id for call in calls if call.id), "")
         return ToolCall(identity, name, "".join(call.arguments for call in calls))
-    text = "".join(delta.text for delta in deltas if not isinstance(delta, ToolDelta))
+    text = "".join([delta.text for delta in deltas if not isinstance(delta, ToolDelta)])
     if isinstance(first, ReasoningDelta):
         thoughts = [delta for delta in deltas if isinstance(delta, ReasoningDelta)]
         signature = "".join(thought.signature for thought in thoughts)
@@ -92,7 +97,7 @@ def fold(chunks: Iterable[Chunk]) -> Completion:
                     started = event
     if not choices or None in [choice.finish for choice in choices.values()]:
         raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, "The stream ended before the answer was complete.")
-    whole = tuple(choices[index].whole(index) for index in sorted(choices))
+    whole = tuple([choices[index].whole(index) for index in sorted(choices)])
     return Completion(id=started.id, model=started.model, created=started.created, choices=whole, usage=usage)
 
 
@@ -103,11 +108,11 @@ def unfold(completion: Completion) -> tuple[Chunk, ...]:
     for choice in completion.choices:
         first_text = next((at for at, part in enumerate(choice.parts) if isinstance(part, Text)), -1)
         for at, part in enumerate(choice.parts):
-            logprobs = choice.logprobs if at == first_text else Raw(b"")
+            logprobs = choice.logprobs if at == first_text else _NOTHING
             events.append(_delta(part, at, choice.index, logprobs))
         events.append(Finish(choice.finish, choice.index, choice.stop_sequence))
     events.append(completion.usage)
-    return tuple(Chunk((event,)) for event in events)
+    return tuple([Chunk((event,)) for event in events])
 
 
 def _delta(part: _Part, at: int, index: int, logprobs: Raw) -> _Delta:

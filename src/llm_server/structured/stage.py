@@ -149,12 +149,12 @@ class Structured:
             trial = Trial(self._inner, terms, call, ctx)
             try:
                 if trial.passes_on:
-                    async with aclosing(trial.passed()) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                else:
-                    for answer in await trial.held():
-                        yield answer
+                    async with aclosing(trial.opened()) as answers:
+                        async for answer in answers:
+                            for chunk in trial.told(answer):
+                                yield chunk
+                for rest in await trial.rest():
+                    yield rest
                 return
             except ServerError as error:
                 if error.kind not in REFUSALS or trial.answered:

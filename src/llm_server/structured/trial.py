@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from operator import is_
 
 import msgspec
 from msgspec import Struct
@@ -43,7 +44,8 @@ class Terms(Struct, frozen=True, eq=False):
 class Trial:
     """Asks one model in one way until its answer is valid, or no more attempts are allowed.
 
-    Either :meth:`held` or :meth:`passed` is called, once; both raise ``ServerError``.
+    Where a stream :attr:`passes_on`, what :meth:`opened` yields is given to :meth:`told`. In any case
+    :meth:`rest` comes last.
 
     Attributes:
         answered: whether the model gave an answer, good or bad: its provider took the request.
@@ -62,6 +64,8 @@ class Trial:
         )
         self._as_told: list[Chunk] = []
         """The chunks of a streamed answer, as long as they tell the answer that the caller gets."""
+        self._passing: Passing | None = None
+        self._began_s = 0.0
         self.answered = False
 
     @property
@@ -74,49 +78,52 @@ class Trial:
             wanted = "partial" if self._terms.method.constrained else self._terms.config.stream
         return wanted == "partial"
 
-    async def held(self) -> Sequence[Answer]:
-        """Return the answer, valid or one that says itself that it is none, in the form that was asked."""
-        try:
-            completion = await self._settled()
-        except BaseException:
-            self._ctx.wasted += self._allowance.spent
-            raise
-        if not self._call.stream:
-            return (completion,)
-        return self._as_told or unfold(completion)
+    def opened(self) -> Events:
+        """Return the model's own answer: what it yields is to be given to :meth:`told`."""
+        self._passing, self._began_s = Passing(self._terms.judge), self._allowance.begun()
+        return self._ask(self._prepared, self._ctx)
 
-    async def passed(self) -> Events:
-        """Pass a stream on. Until its first content goes out nothing is lost: it may still be asked again."""
-        passing = Passing(self._terms.judge)
-        began_s = self._allowance.begun()
+    def told(self, answer: Answer) -> Sequence[Chunk]:
+        """Return what the caller is told at ``answer``.
+
+        That is nothing before the first content, and nothing at all where the whole answer turns out to be
+        wrong with it: then another can still be given in its place.
+
+        Raises:
+            ServerError: ``OUTPUT_INVALID``: it is wrong, and something was said already.
+        """
+        self.answered = True
+        assert self._passing is not None
         try:
-            async with aclosing(self._ask(self._prepared, self._ctx)) as answers:
-                async for answer in answers:
-                    self.answered = True
-                    for chunk in passing.feed(answer):
-                        yield chunk
+            return self._passing.feed(answer)
         except Broken as broken:
             raise self._failed(broken.verdict) from None
-        finally:
-            self._allowance.ended(began_s, passing.usage)
-        if passing.broken is None:
-            self._ended(passing.verdicts)
-            return
-        async with aclosing(self._instead(passing.broken)) as others:
-            async for other in others:
-                yield other
 
-    async def _instead(self, verdict: Verdict) -> Events:
-        """Yield an answer that is asked for anew, in the place of one of which nothing was said."""
+    async def rest(self) -> Sequence[Answer]:
+        """Return what the caller is told at the end: the whole answer, if none of it was passed on.
+
+        Raises:
+            ServerError: ``OUTPUT_INVALID``, if no attempt was valid; what the provider raises.
+        """
         try:
-            verdict = await self._until_valid(verdict, 1)
+            completion = await (self._settled() if self._passing is None else self._instead(self._passing))
         except BaseException:
             self._ctx.wasted += self._allowance.spent
             raise
+        if completion is None:
+            return ()
+        return (self._as_told or unfold(completion)) if self._call.stream else (completion,)
+
+    async def _instead(self, passing: Passing) -> Completion | None:
+        """Return an answer that is asked for anew, in the place of one of which nothing was said."""
+        self._allowance.ended(self._began_s, passing.usage)
+        if passing.broken is None:
+            self._ended(passing.verdicts)
+            return None
+        verdict = await self._until_valid(passing.broken, 1)
         self._ended([verdict])
-        usage = self._allowance.spent
-        for chunk in unfold(Completion(model=self._call.model, choices=(verdict.choice,), usage=usage)):
-            yield chunk
+        self._as_told = []
+        return Completion(model=self._call.model, choices=(verdict.choice,), usage=self._allowance.spent)
 
     async def _settled(self) -> Completion:
         completion, attempts = await self._first()
@@ -206,7 +213,7 @@ def _badness(verdict: Verdict) -> int:
 
 
 def _untouched(verdicts: list[Verdict], choices: tuple[Choice, ...]) -> bool:
-    return all(verdict.choice is choice for verdict, choice in zip(verdicts, choices, strict=True))
+    return all(map(is_, [verdict.choice for verdict in verdicts], choices))
 
 
 def _numbered(choice: Choice, index: int) -> Choice:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from llm_server.contract import ChatCall, Choice, Message, OutputFormat
+from llm_server.contract import ChatCall, Choice, Message, OutputFormat, Role, Text
 from llm_server.structured.demand import Demand, shown
 from llm_server.structured.grammar import Compiled
 from llm_server.structured.methods.port import (
@@ -32,7 +32,8 @@ class Grammar:
         self.dropped = compiled.dropped
         self._output = OutputFormat(kind="grammar", grammar=compiled.text)
         told = "" if demand.output.kind == "grammar" else shown(demand)
-        self._instruction = told if len(told) <= MAX_SHOWN else ""
+        short = 0 < len(told) <= MAX_SHOWN
+        self._instruction = Message(Role.SYSTEM, (Text(told),)) if short else None
 
     def prepare(self, call: ChatCall) -> ChatCall:
         """Return ``call`` with the grammar."""

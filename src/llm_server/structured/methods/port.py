@@ -87,8 +87,9 @@ def without_tools(call: ChatCall) -> dict[str, Any]:
     return {"tools": (), "tool_choice": None, "parallel_tools": None}
 
 
-def instructed(call: ChatCall, instruction: str) -> tuple[Message, ...]:
+def instructed(call: ChatCall, instruction: Message) -> tuple[Message, ...]:
     """Return the conversation with ``instruction`` after the system turns at its beginning."""
-    messages = call.messages
-    start = next((at for at, one in enumerate(messages) if one.role is not Role.SYSTEM), len(messages))
-    return (*messages[:start], Message(Role.SYSTEM, (Text(instruction),)), *messages[start:])
+    messages, start = call.messages, 0
+    while start < len(messages) and messages[start].role is Role.SYSTEM:
+        start += 1
+    return (*messages[:start], instruction, *messages[start:])

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from llm_server.contract import ChatCall, Choice, Message, OutputFormat
+from llm_server.contract import ChatCall, Choice, Message, OutputFormat, Role, Text
 from llm_server.structured.demand import Demand, shown
 from llm_server.structured.methods.port import (
     Guarantee,
@@ -25,7 +25,7 @@ class Prompt:
 
     def __init__(self, demand: Demand, *, json_mode: bool) -> None:
         self.json = not demand.bare
-        self._instruction = shown(demand)
+        self._instruction = Message(Role.SYSTEM, (Text(shown(demand)),))
         an_object = demand.schema is not None and demand.schema.value.get("type") == "object"
         mode = OutputFormat(kind="json_object") if json_mode and an_object and not demand.bare else None
         self._output = mode
