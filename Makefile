@@ -21,7 +21,7 @@ serve: $(VENV)/.local ## Install the server with its embedded model and start it
 	@$(BIN)/llm-server models install smollm2-135m
 	@exec $(BIN)/llm-server serve --host $(HOST) --port $(PORT)
 
-test: $(VENV)/.dev programs ## Install all that the tests need and run every test (ARGS: for pytest)
+test: $(VENV)/.dev $(VENV)/.clients programs ## Install all that the tests need and run every test (ARGS: for pytest)
 	$(BIN)/llm-server models install smollm2-135m
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -74,6 +74,13 @@ $(VENV)/.dev: locks/dev.txt pyproject.toml | $(BIN)/python
 	@echo "Installing the server with everything its tests need ..."
 	@$(LOCKED) locks/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.clients: locks/clients.txt | $(BIN)/python
+	@echo "Installing clients whose pins exclude the newest packages, for the tests ..."
+	@$(BIN)/python -m venv --clear $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check --quiet --quiet install --require-hashes --no-deps \
+	  -r locks/clients.txt
 	@touch $@
 
 $(VENV)/.lock: Makefile | $(BIN)/python

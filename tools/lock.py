@@ -1,8 +1,9 @@
 """Write ``locks/*.txt``: every package that an installation needs, pinned, with the hashes of its files.
 
 ``dev`` is resolved first, for everything at once; the smaller sets take their versions from it, so one
-package has one version everywhere. The files name no index: they hold wherever the packages come from.
-Needs ``uv`` on the path (``make lock`` puts it there). ``--upgrade`` moves to the newest versions.
+package has one version everywhere but in :data:`APART`. The files name no index: they hold wherever the
+packages come from. Needs ``uv`` on the path (``make lock`` puts it there). ``--upgrade`` moves to the newest
+versions.
 """
 
 import subprocess
@@ -19,8 +20,11 @@ SETS: dict[str, tuple[str, ...]] = {
     "base": ("pyproject.toml",),
     "local": ("pyproject.toml", "--extra=local"),
     "build": ("--group=build",),
+    "clients": ("--group=clients",),
 }
 """What each file is resolved from: base is a bare ``pip install .``, build makes the wheel."""
+APART = ("dev", "clients")
+"""Sets that choose their versions themselves: the largest, and what lives in an environment of its own."""
 
 STYLE = (
     "--universal",
@@ -36,7 +40,7 @@ HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 def write(name: str, wanted: tuple[str, ...], upgrade: tuple[str, ...]) -> None:
     """Resolve one set into its file; raises ``CalledProcessError`` when there is no solution."""
     path = LOCKS / f"{name}.txt"
-    agreed = () if name == "dev" else (f"--constraints={LOCKS / 'dev.txt'}",)
+    agreed = () if name in APART else (f"--constraints={LOCKS / 'dev.txt'}",)
     command = ("uv", "pip", "compile", *wanted, *STYLE, *agreed, *upgrade)
     subprocess.run([*command, f"--output-file={path}"], check=True)
     path.write_text(HEADER + path.read_text(encoding="utf-8").removeprefix(HEADER), encoding="utf-8")

