@@ -3,14 +3,16 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from llm_server.contract import ChatCall, ErrorKind, Facts, FinishReason, OutputFormat
+from llm_server.contract import ChatCall, ErrorKind, Facts, FinishReason, OutputFormat, ToolCall
 from llm_server.structured.grammar import accepts, prepare
 from tests.structured.answering import GOOD, PERSON, ask, call, forcing, schema
 
 ENGINE = Facts(tools=False, json_schema=False, json_object=False, grammar=True)
 GUIDED = Facts(guided=True)
+OPEN = {**PERSON, "additionalProperties": True}
 LARK = OutputFormat(kind="grammar", grammar='start: "yes" | "no"')
 
 
@@ -53,6 +55,19 @@ async def test_an_engine_serves_a_forced_tool_call() -> None:
         assert asked.tools == ()
         assert asked.tool_choice is None
         assert "person" in asked.messages[0].text, "the model is told what it fills in"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asked", [call(schema(OPEN)), forcing(OPEN)], ids=["format", "tool"])
+async def test_of_an_undeclared_name_that_is_said_twice_the_last_counts(
+    asked: ChatCall, stream: bool
+) -> None:
+    twice = GOOD[:-1] + ', "more": [1], "other": 2, "more": 3}'
+    told, _ = await ask(msgspec.structs.replace(asked, stream=stream), twice, facts=ENGINE)
+    assert told.error is None
+    assert told.note == "grammar valid 1"
+    (part,) = told.choice.parts
+    assert (part.arguments if isinstance(part, ToolCall) else part.text) == twice
 
 
 async def test_a_large_schema_is_not_shown_to_a_small_model() -> None:

@@ -14,6 +14,22 @@ EVERY = 64
 long."""
 
 
+class Verbatim:
+    """What of an answer is certain where the model is held to the caller's own form: all of it."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def grow(self, text: str) -> str:
+        """Return ``text``, which may be said."""
+        self.said += text
+        return text
+
+    def rest(self, whole: str) -> str | None:
+        """Return what is left to say of the ``whole`` answer; ``None`` if it begins in another way."""
+        return whole[len(self.said) :] if whole.startswith(self.said) else None
+
+
 class Growing:
     """What of an answer is certain. What was said is never taken back, so what may still change waits."""
 

@@ -97,7 +97,8 @@ class Judge:
     def _read_json(self, said: str, *, lenient: bool) -> "_Answer":
         repaired = False
         try:
-            value = parsing.strict(said)
+            # A grammar cannot keep a model from saying an undeclared name twice, nor can a stream be taken back.
+            value = parsing.strict(said, unique=not self.method.constrained)
         except ValueError as error:
             try:
                 if not lenient:

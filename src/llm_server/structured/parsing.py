@@ -20,14 +20,16 @@ MAX_REPAIRED = 256 * 1024
 """Characters up to which a broken text is read leniently: that is slow Python."""
 
 
-def strict(text: str) -> Any:
+def strict(text: str, *, unique: bool = True) -> Any:
     """Return the JSON value that ``text`` is; white space around it is allowed.
+
+    Without ``unique`` a key may be said twice, and its last value counts, as in ECMAScript's ``JSON.parse``.
 
     Raises:
         ValueError: it is none (RFC 8259), says a key twice, which readers read differently, has a NaN, or is
             nested too deeply.
     """
-    return jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=True)
+    return jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=unique)
 
 
 def partial(text: str) -> Any:

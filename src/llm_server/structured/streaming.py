@@ -19,7 +19,7 @@ from llm_server.contract import (
     fold,
 )
 from llm_server.contract.answers import CONTENT
-from llm_server.structured.growing import Growing
+from llm_server.structured.growing import Growing, Verbatim
 from llm_server.structured.judging import Judge, Verdict, new_call_id
 from llm_server.structured.problems import Problem
 
@@ -148,7 +148,8 @@ class _Retold(_Line):
     def __init__(self, judge: Judge, verdicts: list[Verdict]) -> None:
         super().__init__(judge, verdicts)
         self._method = judge.method
-        self._growing = Growing(judge.method, bare=judge.demand.bare)
+        held = judge.method.constrained and judge.method.direct and not judge.demand.bare
+        self._growing = Verbatim() if held else Growing(judge.method, bare=judge.demand.bare)
         self._id = ""
         self._part = 0
         self._source: int | None = None
