@@ -97,7 +97,7 @@ class Judge:
     def _read_json(self, said: str, *, lenient: bool) -> "_Answer":
         repaired = False
         try:
-            # A grammar cannot keep a model from saying an undeclared name twice, nor can a stream be taken back.
+            # No grammar keeps a model from saying an undeclared name twice, and no stream can be taken back.
             value = parsing.strict(said, unique=not self.method.constrained)
         except ValueError as error:
             try:
