@@ -61,14 +61,19 @@ class Judge:
         if not words:
             nothing = Problem("", "answer", "an answer", "nothing")
             return Verdict(outcome="truncated" if cut else "invalid", choice=choice, problems=(nothing,))
-        answers = [self._answer(said, lenient=lenient) for said in words]
-        problems = tuple([problem for answer in answers for problem in answer.problems])
+        texts: list[str] = []
+        problems: tuple[Problem, ...] = ()
+        repaired = False
+        for said in words:
+            answer = self._answer(said, lenient=lenient)
+            texts.append(answer.text)
+            problems += answer.problems
+            repaired = repaired or answer.repaired
         if problems:
             outcome = "truncated" if cut else "invalid"
             seen = self._shaped(choice, list(words)) if cut else choice
             return Verdict(outcome=outcome, choice=seen, problems=problems, raw_text=raw_text)
-        shaped = self._shaped(choice, [answer.text for answer in answers])
-        repaired = any(answer.repaired for answer in answers)
+        shaped = self._shaped(choice, texts)
         return Verdict(outcome="repaired" if repaired else "valid", choice=shaped, raw_text=raw_text)
 
     def problems(self, value: Any) -> tuple[Problem, ...]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from operator import is_
 
 import msgspec
 from msgspec import Struct
@@ -127,16 +126,20 @@ class Trial:
 
     async def _settled(self) -> Completion:
         completion, attempts = await self._first()
-        judged = [self._terms.judge.verdict(choice) for choice in completion.choices]
-        verdicts = [
-            await self._until_valid(each, attempts) if each.outcome == "invalid" else each for each in judged
-        ]
+        verdicts: list[Verdict] = []
+        choices: tuple[Choice, ...] = ()
+        untouched = True
+        for choice in completion.choices:
+            verdict = self._terms.judge.verdict(choice)
+            if verdict.outcome == "invalid":
+                verdict = await self._until_valid(verdict, attempts)
+            verdicts.append(verdict)
+            choices += (_numbered(verdict.choice, choice.index),)
+            untouched = untouched and verdict.choice is choice
         self._ended(verdicts)
-        if self._allowance.attempts == 1 and _untouched(verdicts, completion.choices):
+        if untouched and self._allowance.attempts == 1:
             return completion
         self._as_told = []
-        pairs = zip(verdicts, completion.choices, strict=True)
-        choices = tuple([_numbered(verdict.choice, choice.index) for verdict, choice in pairs])
         usage = self._allowance.spent
         return msgspec.structs.replace(completion, choices=choices, usage=usage, raw=b"")
 
@@ -210,10 +213,6 @@ class Trial:
 
 def _badness(verdict: Verdict) -> int:
     return ("valid", "repaired").index(verdict.outcome) if verdict.valid else 2
-
-
-def _untouched(verdicts: list[Verdict], choices: tuple[Choice, ...]) -> bool:
-    return all(map(is_, [verdict.choice for verdict in verdicts], choices))
 
 
 def _numbered(choice: Choice, index: int) -> Choice:
