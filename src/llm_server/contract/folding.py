@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from msgspec import Raw, json
 
 from llm_server.contract.answers import (
+    CONTENT,
     Choice,
     Chunk,
     Completion,
     Event,
     Finish,
-    FinishReason,
     ReasoningDelta,
     RefusalDelta,
     Started,
@@ -35,11 +35,13 @@ class _Growing:
         self.finish: Finish | None = None
 
     def whole(self, index: int) -> Choice:
-        finish = self.finish or Finish(FinishReason.STOP, index)
-        parts = tuple([_join(deltas) for deltas in self.parts.values()])
+        finish = self.finish
+        if finish is None:
+            message = "The stream ended before the answer was complete."
+            raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, message)
         return Choice(
             index=index,
-            parts=parts,
+            parts=tuple([_join(deltas) for deltas in self.parts.values()]),
             finish=finish.reason,
             stop_sequence=finish.stop_sequence,
             logprobs=self._logprobs(),
@@ -83,21 +85,20 @@ def fold(chunks: Iterable[Chunk]) -> Completion:
     Raises:
         ServerError: ``UPSTREAM_TRUNCATED`` when a choice never finished.
     """
-    started, usage, choices = Started(), Usage(), defaultdict[int, _Growing](_Growing)
+    started, usage = Started(), Usage()
+    choices: defaultdict[int, _Growing] = defaultdict(_Growing)
     for chunk in chunks:
         for event in chunk.events:
-            match event:
-                case TextDelta() | ToolDelta() | ReasoningDelta() | RefusalDelta():  # first: there are most
-                    choices[event.index].parts[event.part].append(event)
-                case Finish():
-                    choices[event.index].finish = event
-                case Usage():
-                    usage = event
-                case Started():
-                    started = event
-    if not choices or None in [choice.finish for choice in choices.values()]:
-        raise ServerError(ErrorKind.UPSTREAM_TRUNCATED, "The stream ended before the answer was complete.")
-    whole = tuple([choices[index].whole(index) for index in sorted(choices)])
+            if isinstance(event, CONTENT):  # first: most are
+                choices[event.index].parts[event.part].append(event)
+            elif isinstance(event, Finish):
+                choices[event.index].finish = event
+            elif isinstance(event, Usage):
+                usage = event
+            else:
+                started = event
+    indices = sorted(choices) or [0]  # an answer without choices is not complete either
+    whole = tuple([choices[index].whole(index) for index in indices])
     return Completion(id=started.id, model=started.model, created=started.created, choices=whole, usage=usage)
 
 
