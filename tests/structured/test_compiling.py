@@ -58,6 +58,10 @@ def test_properties_come_in_the_order_of_the_schema() -> None:
         ({"type": "number", "minimum": 1e-300}, ("minimum",)),
         ({"type": "object", "properties": {"a": {}}, "minProperties": 2}, ("maxProperties", "minProperties")),
         ({"type": "string", "allOf": [{"pattern": f"{at}.*{at}"} for at in range(60)]}, ("pattern",)),
+        (
+            {"$schema": "http://json-schema.org/draft-07/schema#", "items": {"contentEncoding": "base64"}},
+            ("contentEncoding",),
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -77,6 +81,7 @@ def test_what_is_not_enforced_is_named(schema: dict[str, Any], dropped: tuple[st
         {"type": "string", "format": "int64"},
         {"type": "object", "propertyNames": {"pattern": "^x-"}},
         {"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"},
+        {"type": "string", "contentEncoding": "base64", "x-guidance": {"lenient": True}},
     ],
 )
 def test_what_can_be_said_otherwise_is_exact(schema: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_server.structured.disjoint import disjoint
+from llm_server.structured.disjoint import Comparison
 from llm_server.structured.negation import negated
 from llm_server.structured.schema import load
 from llm_server.structured.simplifying import simplified
@@ -91,7 +91,7 @@ def test_disjoint_schemas_share_no_value(
     one: dict[str, Any], other: dict[str, Any], values: list[Any]
 ) -> None:
     document = load({"oneOf": [one, other]}).document
-    apart = disjoint(one, other, document)
+    apart = Comparison(document).disjoint(one, other)
     assert not (apart and any(takes(one, value) and takes(other, value) for value in values))
 
 
@@ -141,6 +141,14 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
          "$defs": {"a": {"type": "object"}}},
         {"anyOf": [{"type": "object", "minProperties": 1}, {"$ref": "#/$defs/0"}],
          "$defs": {"0": {"type": "object"}}},
+    ),
+    (
+        {"$ref": "#/$defs/a", "type": "object", "x-note": 1, "$defs": {"a": {"type": "object"}}},
+        {"$ref": "#/$defs/0", "$defs": {"0": {"type": "object"}}},
+    ),
+    (
+        {"$ref": "#/$defs/a", "type": "object", "$defs": {"a": {}}},
+        {"$ref": "#/$defs/0", "type": "object", "$defs": {"0": {}}},
     ),
 ]  # fmt: skip
 
@@ -203,5 +211,5 @@ def test_what_would_grow_too_large_is_left_alone(count: int) -> None:
 )
 def test_what_is_seen_to_be_disjoint(one: Any, other: Any, apart: bool) -> None:
     schema = load({"$defs": {"text": {"type": "string"}}, "oneOf": [one, other]})
-    assert disjoint(*schema.value["oneOf"], schema.document) is apart
-    assert disjoint(*reversed(schema.value["oneOf"]), schema.document) is apart
+    assert Comparison(schema.document).disjoint(*schema.value["oneOf"]) is apart
+    assert Comparison(schema.document).disjoint(*reversed(schema.value["oneOf"])) is apart

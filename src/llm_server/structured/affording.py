@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from llm_server.structured.keywords import is_schema, subschemas
+from llm_server.structured.keywords import STRUCTURE, is_schema, subschemas
 from llm_server.structured.relaxing import MAX_REPEATED, Keeping, Node
 
 MAX_TOGETHER = 8
@@ -21,11 +21,14 @@ def affordable(schema: Node) -> Keeping:
     return Keeping(patterns=not (several and _crowded(schema)), repeated=repeated)
 
 
-def _nodes(node: Any) -> Iterator[Node]:
-    if is_schema(node):
-        yield node
-        for _, each in subschemas(node):
-            yield from _nodes(each)
+def _nodes(node: Node) -> Iterator[Node]:
+    left: list[Any] = [node]
+    while left:
+        node = left.pop()
+        if is_schema(node):
+            yield node
+            if not STRUCTURE.isdisjoint(node):
+                left += [each for _, each in subschemas(node)]
 
 
 def _crowded(schema: Node) -> bool:

@@ -22,16 +22,19 @@ from llm_server.structured.equivalences import Node
 from llm_server.structured.problems import shortened
 from llm_server.structured.relaxing import Keeping, relaxed
 from llm_server.structured.remembering import Recent
-from llm_server.structured.schema import load
+from llm_server.structured.schema import Schema, load
 from llm_server.structured.simplifying import simplified
 
 HEADER = "%llguidance {}\n"
 """Tells llama.cpp that a grammar is llguidance's Lark, not its own GBNF; llguidance reads over it."""
-LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""How JSON is laid out: one way, since small models fill their limit with white space wherever it is free.
+OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": True}
+"""JSON is laid out in one way, since small models fill their limit with white space wherever it is free; the
+separators are texts in llguidance 1.0 and patterns from 1.1, and these mean the same in both.
 
-The separators are texts in llguidance 1.0 and patterns from 1.1: these mean the same in both.
+Lenient is exact as long as nothing is left out: then there is no warning, and the grammar is the one that the
+strict way makes. ``oneOf`` is the first to be let go (``anyOf`` takes its place), then what is not known.
 """
+_CONTENT = frozenset({"contentEncoding", "contentMediaType"})
 MAX_CHOICES = 2_000
 MAX_GRAMMAR = 64 * 1024
 """Most bytes of a grammar or of all choices."""
@@ -114,16 +117,17 @@ class _Bytes:
 
 
 def _json_schema(output: OutputFormat) -> Compiled:
-    """Try the schema as it is, then ``oneOf`` as ``anyOf``, then without what is unknown, then relaxed."""
+    """Compile the whole schema, or else what is left of it when it asks for less."""
+    schema = load(bytes(output.schema))
+    unheard = _unheard(schema)
     failure, messages = "", [""]
-    for value, options, lost in _attempts(simplified(load(bytes(output.schema)))):
-        if "coerce_one_of" in options and "oneOf" not in failure:
-            continue  # it would fail for the same reason
-        schema_text = _schema_text(value, options)
+    for value, lost in _attempts(simplified(schema)):
+        schema_text = _schema_text(value)
         # Through Lark it would be the same compiler, behind a parser that costs more than most schemas.
         failed, messages = _validate(engine().LLMatcher.grammar_from_json_schema(schema_text), written=False)
         if not failed:
-            dropped = tuple(sorted({*lost, *(word for message in messages for word in _words(message))}))
+            warned = (word for message in messages for word in _words(message))
+            dropped = tuple(sorted({*lost, *unheard, *warned}))
             return Compiled(output.kind, "relaxed" if dropped else "exact", _lark(schema_text), dropped)
         failure = failure or messages[0]
     if "Unsatisfiable" in messages[0]:
@@ -131,15 +135,19 @@ def _json_schema(output: OutputFormat) -> Compiled:
     raise _refused(ErrorKind.UNSUPPORTED, "The schema cannot be enforced by a grammar", failure)
 
 
-def _attempts(value: Node) -> Iterator[tuple[Node, dict[str, bool], tuple[str, ...]]]:
-    """Yield what to compile, with which options, and what is lost already; each asks for less."""
+def _attempts(value: Node) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """Yield what to compile, and what is lost already."""
     keeping = affordable(value)
     if keeping == Keeping():
-        yield value, {}, ()
-        yield value, {"coerce_one_of": True}, ()
-        yield value, {"lenient": True}, ()
-    fewer, lost = relaxed(value, keeping)
-    yield fewer, {"lenient": True}, lost
+        yield value, ()
+    yield relaxed(value, keeping)
+
+
+def _unheard(schema: Schema) -> frozenset[str]:
+    """Return the keywords that validation heeds and llguidance passes over without a word."""
+    if schema.draft not in {"6", "7"}:  # before they asserted nothing, and after
+        return frozenset()
+    return frozenset(key for place in schema.document.places for key in _CONTENT & place.node.keys())
 
 
 def _validate(text: str, *, written: bool) -> tuple[bool, list[str]]:
@@ -152,8 +160,8 @@ def _validate(text: str, *, written: bool) -> tuple[bool, list[str]]:
     return bool(failed), list(messages)
 
 
-def _schema_text(value: dict[str, Any], options: dict[str, bool]) -> str:
-    return msgspec.json.encode(value | {"x-guidance": LAYOUT | options}).decode()
+def _schema_text(value: Node) -> str:
+    return msgspec.json.encode(value | {"x-guidance": OPTIONS}).decode()
 
 
 def _lark(schema_text: str) -> str:
@@ -177,7 +185,7 @@ def _words(warning: str) -> list[str]:
 
 
 def _json_object(output: OutputFormat) -> Compiled:
-    return Compiled(output.kind, "exact", _lark(_schema_text({"type": "object"}, {})))
+    return Compiled(output.kind, "exact", _lark(_schema_text({"type": "object"})))
 
 
 def _regex(output: OutputFormat) -> Compiled:

@@ -25,6 +25,14 @@ IN_PLACE = frozenset({
 })  # fmt: skip
 """Keywords whose schemas are applied to the same value as the schema that they stand in."""
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+STRUCTURE = SINGLE | LISTED | NAMED | frozenset(REFERENCES)
+"""Keywords that hold or name other schemas: a schema without them is a leaf."""
+CHECKS = frozenset({
+    "const", "dependentRequired", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "maxContains",
+    "maximum", "maxItems", "maxLength", "maxProperties", "minContains", "minimum", "minItems", "minLength",
+    "minProperties", "multipleOf", "pattern", "required", "type", "uniqueItems",
+})  # fmt: skip
+"""Keywords that check a value without the help of other schemas."""
 
 
 def is_schema(value: object) -> TypeGuard[dict[str, Any]]:

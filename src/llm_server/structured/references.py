@@ -31,6 +31,7 @@ class References:
         self._identifier = identifier
         self._resources: dict[int, dict[str, Any]] = {}
         self._anchors: dict[tuple[int, str], dict[str, Any]] = {}
+        self._known: dict[tuple[int, str], Any] = {}
         self.places: list[Place] = []
         stack = [Place((), root, root, 1)]
         while stack:
@@ -43,12 +44,15 @@ class References:
 
         Understands ``#``, ``#/pointer`` and ``#anchor``.
         """
-        resource = self._resources.get(id(node), self._root)
         if not reference.startswith("#"):
             return None
-        if reference == "#" or reference.startswith("#/"):
-            return _followed(resource, _steps(reference[1:]))
-        return self._anchors.get((id(resource), unquote(reference[1:])))
+        resource = self._resources.get(id(node), self._root)
+        if not reference.startswith("#/") and reference != "#":
+            return self._anchors.get((id(resource), unquote(reference[1:])))
+        key = id(resource), reference
+        if key not in self._known:
+            self._known[key] = _followed(resource, _steps(reference[1:]))
+        return self._known[key]
 
     def _enter(self, place: Place) -> Iterator[Place]:
         """Note one place; yield those directly inside it and those that it points at."""
@@ -75,9 +79,9 @@ class References:
             yield name[1:]
 
 
-def references(node: dict[str, Any]) -> Iterator[str]:
-    """Yield every reference that stands directly in ``node``."""
-    yield from (node[key] for key in REFERENCES if isinstance(node.get(key), str))
+def references(node: dict[str, Any]) -> list[str]:
+    """Return every reference that stands directly in ``node``."""
+    return [node[key] for key in REFERENCES if key in node and isinstance(node[key], str)]
 
 
 def _steps(fragment: str) -> tuple[str, ...]:

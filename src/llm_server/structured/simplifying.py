@@ -5,18 +5,13 @@ from typing import Any
 
 import msgspec
 
-from llm_server.structured.disjoint import disjoint, within
+from llm_server.structured.disjoint import Comparison
 from llm_server.structured.drafts import Draft
 from llm_server.structured.equivalences import RULED, RULES, Node
-from llm_server.structured.keywords import REFERENCES, is_schema, mapped
+from llm_server.structured.keywords import CHECKS, REFERENCES, STRUCTURE, is_schema, mapped
 from llm_server.structured.references import references
-from llm_server.structured.schema import ANNOTATIONS, Schema
+from llm_server.structured.schema import Schema
 
-_SILENT = ANNOTATIONS | {
-    "$anchor", "$defs", "$dynamicAnchor", "$id", "$recursiveAnchor", "$schema", "$vocabulary", "definitions",
-    "contentSchema", "deprecated", "id", "readOnly", "writeOnly",
-}  # fmt: skip
-"""Keywords that say nothing about a value by themselves; references are followed first."""
 _DRAFTS: tuple[Draft, ...] = ("4", "6", "7", "2019-09", "2020-12")
 _SINCE: dict[str, Draft] = {
     "const": "6", "contains": "6", "propertyNames": "6", "if": "7", "then": "7", "else": "7",
@@ -25,8 +20,9 @@ _SINCE: dict[str, Draft] = {
     "prefixItems": "2020-12",
 }  # fmt: skip
 """The draft that brought a keyword: older ones do not look at it."""
-
-
+_HEARD = (CHECKS | STRUCTURE) - {"$defs", "contentSchema", "definitions", *REFERENCES}
+"""Keywords that decide about a value. References are followed, and anything else says nothing: beside a
+reference it would still make a compiler merge the two."""
 MAX_COMPARED = 32
 """Most alternatives of one ``oneOf`` that are compared, each with each."""
 
@@ -49,9 +45,8 @@ class _Simplifier:
         # Until draft 7 a reference stands alone: its siblings are not looked at (draft 7 core, section 8.3).
         self._ref_alone = schema.draft in {"4", "6", "7"}
         age = _DRAFTS.index(schema.draft)
-        self._silent = _SILENT.union(REFERENCES) | {
-            key for key, draft in _SINCE.items() if _DRAFTS.index(draft) > age
-        }
+        self._heard = _HEARD - {key for key, draft in _SINCE.items() if _DRAFTS.index(draft) > age}
+        self._comparison = Comparison(schema.document)
         self._names: dict[int, str] = {}
         self._compared: dict[bytes, bool] = {}
         self._queue: list[tuple[str, Any]] = []
@@ -68,26 +63,34 @@ class _Simplifier:
     def _node(self, node: Any) -> Any:
         if not is_schema(node):
             return node
-        names = [self._named(each, node) for each in references(node)]
-        if names and self._ref_alone:
-            return {"$ref": names[0]}
-        copy = mapped({key: each for key, each in node.items() if key not in self._silent}, self._node)
-        if self._type_is_implied(node, copy):
+        copy = {key: each for key, each in node.items() if key in self._heard}
+        if not STRUCTURE.isdisjoint(node):
+            targets = [self._document.target(each, node) for each in references(node)]
+            if targets and self._ref_alone:
+                return {"$ref": self._named(targets[0])}
+            copy = self._composed(mapped(copy, self._node), node, targets)
+        else:
+            _ruled(copy)
+        return copy
+
+    def _composed(self, copy: Node, node: Node, targets: list[Any]) -> Node:
+        """Return ``copy``, whose parts are simplified, as one of the forms that compilers know best."""
+        if self._type_is_implied(copy, node, targets):
             del copy["type"]
         if "oneOf" in copy and self._all_disjoint(node["oneOf"]):
             options = {"anyOf": copy.pop("oneOf")}
-            copy = copy | ({"allOf": [*copy.get("allOf", ()), options]} if "anyOf" in copy else options)
-        if not copy.keys().isdisjoint(RULED):
-            for rule in RULES:
-                rule(copy)
-        return _referring(copy, names) if names else copy
+            copy |= {"allOf": [*copy.get("allOf", ()), options]} if "anyOf" in copy else options
+        _ruled(copy)
+        return _referring(copy, [self._named(each) for each in targets]) if targets else copy
 
-    def _type_is_implied(self, node: Node, copy: Node) -> bool:
-        """Tell whether ``type`` only repeats what every alternative says: merging it in would not end."""
-        keyword = next((key for key in ("anyOf", "oneOf") if key in copy), "")
-        if copy.keys() != {"type", keyword}:
+    def _type_is_implied(self, copy: Node, node: Node, targets: list[Any]) -> bool:
+        """Tell whether ``type`` only repeats what others say: merging it in costs much, or does not end."""
+        if "type" not in copy or len(copy) > 2:
             return False
-        return all(within(each, copy["type"], self._document) for each in node[keyword])
+        if len(copy) == 1:
+            return any(self._comparison.within(each, copy["type"]) for each in targets)
+        options = node.get("anyOf", node.get("oneOf", ()))
+        return bool(options) and all(self._comparison.within(each, copy["type"]) for each in options)
 
     def _all_disjoint(self, options: list[Any]) -> bool:
         if len(options) > MAX_COMPARED:
@@ -95,17 +98,22 @@ class _Simplifier:
         text = msgspec.json.encode(options)
         if text not in self._compared:  # the same alternatives stand in many places of large schemas
             pairs = combinations(options, 2)
-            self._compared[text] = all(disjoint(one, other, self._document) for one, other in pairs)
+            self._compared[text] = all(self._comparison.disjoint(one, other) for one, other in pairs)
         return self._compared[text]
 
-    def _named(self, reference: str, node: Node) -> str:
-        target = self._document.target(reference, node)
+    def _named(self, target: Any) -> str:
         if target is self._root:
             return "#"
         if id(target) not in self._names:
             self._names[id(target)] = str(len(self._names))
             self._queue.append((self._names[id(target)], target))
         return f"#/$defs/{self._names[id(target)]}"
+
+
+def _ruled(node: Node) -> None:
+    if not RULED.isdisjoint(node):
+        for rule in RULES:
+            rule(node)
 
 
 def _referring(node: Node, names: list[str]) -> Node:
