@@ -107,10 +107,11 @@ def unfold(completion: Completion) -> tuple[Chunk, ...]:
     started = Started(id=completion.id, model=completion.model, created=completion.created)
     events: list[Event] = [started]
     for choice in completion.choices:
-        first_text = next((at for at, part in enumerate(choice.parts) if isinstance(part, Text)), -1)
+        logprobs = choice.logprobs
         for at, part in enumerate(choice.parts):
-            logprobs = choice.logprobs if at == first_text else _NOTHING
             events.append(_delta(part, at, choice.index, logprobs))
+            if isinstance(part, Text):
+                logprobs = _NOTHING  # the first text has told them
         events.append(Finish(choice.finish, choice.index, choice.stop_sequence))
     events.append(completion.usage)
     return tuple([Chunk((event,)) for event in events])

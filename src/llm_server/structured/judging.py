@@ -14,6 +14,7 @@ from llm_server.structured.rules import Rules
 
 Outcome = Literal["pending", "valid", "repaired", "refused", "filtered", "truncated", "invalid"]
 
+_NOTHING = Raw(b"")
 _ENDS: dict[FinishReason, Outcome] = {
     FinishReason.REFUSAL: "refused",
     FinishReason.CONTENT_FILTER: "filtered",
@@ -129,7 +130,7 @@ class Judge:
         tool = self.demand.tool
         if _as_told(choice, tool) == texts:
             return choice
-        thoughts = tuple(part for part in choice.parts if isinstance(part, Thinking))
+        thoughts = [part for part in choice.parts if isinstance(part, Thinking)]
         if tool is None:
             parts: tuple[Any, ...] = (*thoughts, Text("".join(texts[:1])))
             before, after = FinishReason.TOOL_CALLS, FinishReason.STOP
@@ -139,7 +140,7 @@ class Judge:
             parts = (*thoughts, *(ToolCall(identity, tool.name, text) for identity, text in named))
             before, after = FinishReason.STOP, FinishReason.TOOL_CALLS
         finish = after if choice.finish is before else choice.finish
-        return msgspec.structs.replace(choice, parts=parts, finish=finish, logprobs=Raw(b""))
+        return msgspec.structs.replace(choice, parts=parts, finish=finish, logprobs=_NOTHING)
 
 
 def _as_told(choice: Choice, tool: Tool | None) -> list[str]:
