@@ -11,15 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
-from llm_server.app import create
 from llm_server.engine import ModelConfig, install
-from llm_server.settings import Settings
-from tests.end_to_end.front import QUIET, fronting, provider
+from tests.end_to_end.front import fronting, provider
 from tests.engine.calling import MODEL, data_dir
-from tests.serving import serving
 from tests.structured.test_vendors import sent_format
 from tests.structured.vendors import MODELS, script
 from tests.upstreams.server import upstream
@@ -69,25 +65,17 @@ def ada(vendor: str, request: Request) -> Answer:
 
 
 @pytest.mark.parametrize("client", TYPED)
-async def test_every_way_works_at_every_vendor(client: str) -> None:
-    asked = [f"{way}:{vendor}/{MODELS[vendor]}" for vendor in MODELS for way in TYPED[client] + TOLD[client]]
-    async with AsyncExitStack() as stack:
-        ups = {vendor: await stack.enter_async_context(upstream(partial(ada, vendor))) for vendor in MODELS}
-        front = await stack.enter_async_context(fronting({v: provider(up, v) for v, up in ups.items()}))
-        told = await run(client, front.url, *asked)
-    assert told == dict.fromkeys(asked, ADA)
-
-
-@pytest.mark.parametrize("client", TYPED)
-async def test_every_typed_way_works_with_the_embedded_model(client: str) -> None:
+async def test_every_way_works_at_every_vendor_and_with_the_embedded_model(client: str) -> None:
+    hosted = [f"{way}:{vendor}/{MODELS[vendor]}" for vendor in MODELS for way in TYPED[client] + TOLD[client]]
+    embedded = [f"{way}:local/{MODEL}" for way in TYPED[client]]
     model = ModelConfig(name=MODEL, context=1024, path=install(MODEL, data_dir()))
     engine = {"enabled": True, "models": [model], "threads": 1, "slots": 1}
-    async with (
-        serving(create(Settings.model_validate({**QUIET, "engine": engine}))) as url,
-        aiohttp.ClientSession(url) as http,
-    ):
-        while (await http.get("/health/ready")).status != 200:
+    async with AsyncExitStack() as stack:
+        ups = {vendor: await stack.enter_async_context(upstream(partial(ada, vendor))) for vendor in MODELS}
+        vendors = {vendor: provider(up, vendor) for vendor, up in ups.items()}
+        front = await stack.enter_async_context(fronting(vendors, engine=engine))
+        while (await front.http.get("/health/ready")).status != 200:
             pass
-        asked = [f"{way}:local/{MODEL}" for way in TYPED[client]]
-        told = await run(client, url, *asked)
-    assert told.keys() == set(asked)
+        told = await run(client, front.url, *hosted, *embedded)
+    assert {each: told[each] for each in hosted} == dict.fromkeys(hosted, ADA)
+    assert told.keys() == {*hosted, *embedded}

@@ -42,12 +42,13 @@ def sent_format(body: dict[str, Any]) -> dict[str, Any] | None:
     """Return the schema that an upstream was given, in whichever place its API has for it."""
     form = body.get("response_format", {})
     config = body.get("generationConfig", {}).get("responseJsonSchema")
-    return (
+    sent: dict[str, Any] | None = (
         form.get("json_schema", {}).get("schema")
         or form.get("json_schema")
         or body.get("output_config", {}).get("format", {}).get("schema")
         or config
     )
+    return sent
 
 
 def as_sent(text: str, request: Request) -> str:

@@ -22,6 +22,7 @@ from llm_server.contract import (
     Tool,
 )
 from llm_server.structured import grammar
+from llm_server.structured.closing import closed
 from llm_server.structured.config import StructuredConfig
 from llm_server.structured.demand import Demand, demand_of, key_of
 from llm_server.structured.judging import Judge
@@ -171,7 +172,7 @@ async def _compiled(demand: Demand, facts: Facts) -> grammar.Compiled | None:
     if not facts.grammar or (demand.tool is not None and facts.tools):
         return None
     try:
-        return await grammar.prepare(demand.output)
+        return await grammar.prepare(await asyncio.to_thread(closed, demand.output))
     except ServerError as error:
         if error.kind is not ErrorKind.UNSUPPORTED:
             raise
