@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_server.contract import ServerError
-from llm_server.structured.keywords import is_schema, subschemas
+from llm_server.structured.keywords import IN_PLACE, REFERENCES, is_schema, subschemas
 from llm_server.structured.references import References, references
 from llm_server.structured.schema import load
 
@@ -55,37 +55,56 @@ def ordered(schema: Any, value: Any) -> Any:
 
 
 def _ordered(value: Any, nodes: list[Any], document: References) -> Any:
-    applied = list(_applied(nodes, document, set()))
+    if not isinstance(value, list | dict):
+        return value
+    applied = list(_applied(nodes, value, document, set()))
     if isinstance(value, list):
         keywords = ("items", "additionalItems", "prefixItems")
         inner = [each for node in applied for path, each in subschemas(node) if path[0] in keywords]
         return [_ordered(each, inner, document) for each in value]
-    if not isinstance(value, dict):
-        return value
-    names = [name for node in applied for name in (*node.get("properties", ()), *node.get("required", ()))]
-    keys = [*(name for name in dict.fromkeys(names) if name in value), *value]
+    declared = [name for node in applied for name in node.get("properties", ())]
+    required = [name for node in applied for name in node.get("required", ())]
+    keys = [*(name for name in dict.fromkeys(declared + required) if name in value), *value]
     return {key: _ordered(value[key], list(_property(key, applied)), document) for key in keys}
 
 
-def _applied(nodes: list[Any], document: References, seen: set[int]) -> Iterator[Node]:
-    """Yield every schema object that may apply to the same value, in the order in which they stand."""
+def _applied(nodes: list[Any], value: Any, document: References, seen: set[int]) -> Iterator[Node]:
+    """Yield every schema object that may apply to ``value``: by its keywords in order, as compilers merge.
+
+    Of alternatives, those come first that declare the most of its properties.
+    """
     for node in nodes:
         if not is_schema(node) or id(node) in seen:
             continue
         seen.add(id(node))
-        yield node
-        inner = [document.target(each, node) for each in references(node)]
-        inner += [each for path, each in subschemas(node) if path[0] in _SAME_VALUE]
-        yield from _applied(inner, document, seen)
+        for keyword, each in node.items():
+            if keyword == "properties":
+                yield {"properties": each}
+            inner = _same_value(keyword, each, node, document)
+            if keyword in {"anyOf", "oneOf"}:
+                inner.sort(key=lambda option: -_declared(option, value, document))
+            yield from _applied(inner, value, document, seen)
+        yield {key: each for key, each in node.items() if key != "properties"}
 
 
-_SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "dependencies")
+def _same_value(keyword: str, value: Any, node: Node, document: References) -> list[Any]:
+    if keyword in REFERENCES:
+        return [document.target(value, node)]
+    if keyword in IN_PLACE:
+        return [each for _, each in subschemas({keyword: value})]
+    return []
+
+
+def _declared(option: Any, value: Any, document: References) -> int:
+    """Return how many properties of ``value`` an alternative declares."""
+    if not isinstance(value, dict):
+        return 0
+    parts = _applied([option], None, document, set())
+    return len({name for part in parts for name in part.get("properties", ()) if name in value})
 
 
 def _property(name: str, nodes: list[Node]) -> Iterator[Any]:
+    yield from (node["properties"][name] for node in nodes if name in node.get("properties", ()))
     for node in nodes:
-        if name in node.get("properties", ()):
-            yield node["properties"][name]
-        else:
-            yield from node.get("patternProperties", {}).values()
-            yield node.get("additionalProperties")
+        yield from node.get("patternProperties", {}).values()
+        yield node.get("additionalProperties")

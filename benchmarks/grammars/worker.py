@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from grammars.backends import BACKENDS, Backend
+from grammars.backends import BACKENDS, Backend, Ready
 from grammars.schemas import Case, ordered
 from grammars.vocabulary import Vocabulary
 from llm_server.contract import ServerError
@@ -15,6 +15,8 @@ from llm_server.structured.schema import load
 from llm_server.structured.validation import Validator
 
 START_S = 120.0
+ROUNDS, LONG_S = 3, 0.1
+"""A schema is compiled so often, unless it takes long: whatever else the machine does only makes it slower."""
 
 
 class Outcome(NamedTuple):
@@ -80,9 +82,18 @@ def _serve(pipe: Connection, name: str, model: Path) -> None:
         pipe.send(_judged(backend, pipe.recv()))
 
 
+def _compiled(backend: Backend, schema: Any) -> Ready:
+    """Return what the fastest of :data:`ROUNDS` made."""
+    fastest = backend.compile(schema)
+    for _ in range(1, ROUNDS):
+        if fastest.seconds < LONG_S:
+            fastest = min(fastest, backend.compile(schema), key=lambda ready: ready.seconds)
+    return fastest
+
+
 def _judged(backend: Backend, case: Case) -> Outcome:
     try:
-        ready = backend.compile(case.schema)
+        ready = _compiled(backend, case.schema)
     except (ServerError, ValueError, RuntimeError, TypeError) as error:
         return Outcome(str(error) or type(error).__name__)
     tokens, mask_s, passed, written, reordered = 0, 0.0, 0, True, True

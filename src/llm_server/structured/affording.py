@@ -55,6 +55,8 @@ class _Together:
     def _count(self, node: Any, levels: int) -> int:
         if not is_schema(node) or levels == 0:
             return 0
+        if STRUCTURE.isdisjoint(node):
+            return int("pattern" in node)
         known = self._counts.get(id(node))
         if known is not None:
             return known

@@ -159,21 +159,22 @@ def _also(node: Node, schema: Node) -> None:
     node["allOf"] = [*node.get("allOf", ()), schema]
 
 
-RULES: tuple[Callable[[Node], None], ...] = (
-    _tuples,
-    _exclusive_bounds,
-    _formats,
-    _vacuous,
-    _property_names,
-    _dependencies,
-    _not,
-    _exclusive,
-    _conditions,
+_RULES: tuple[tuple[frozenset[str], Callable[[Node], None]], ...] = (
+    (frozenset({"items", "additionalItems"}), _tuples),
+    (frozenset({"exclusiveMinimum", "exclusiveMaximum"}), _exclusive_bounds),
+    (frozenset({"format"}), _formats),
+    (_IF | {"uniqueItems", "minProperties", "minContains"}, _vacuous),
+    (frozenset({"propertyNames"}), _property_names),
+    (frozenset({"dependencies", "dependentRequired", "dependentSchemas"}), _dependencies),
+    (frozenset({"not"}), _not),
+    (frozenset({"oneOf"}), _exclusive),
+    (_IF | {"allOf"}, _conditions),
 )
-"""In order: later rules see what earlier ones made."""
-RULED = frozenset({
-    "additionalItems", "allOf", "dependencies", "dependentRequired", "dependentSchemas", "else",
-    "exclusiveMaximum", "exclusiveMinimum", "format", "if", "items", "minContains", "minProperties", "not",
-    "oneOf", "propertyNames", "then", "uniqueItems",
-})  # fmt: skip
-"""Keywords that some rule looks for: a schema without them is as it should be."""
+"""Each with the keywords of which it needs one. In order: later rules see what earlier ones made."""
+
+
+def ruled(node: Node) -> None:
+    """Apply every rule to ``node``."""
+    for keywords, rule in _RULES:
+        if not keywords.isdisjoint(node):
+            rule(node)

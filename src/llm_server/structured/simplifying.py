@@ -7,7 +7,7 @@ import msgspec
 
 from llm_server.structured.disjoint import Comparison
 from llm_server.structured.drafts import Draft
-from llm_server.structured.equivalences import RULED, RULES, Node
+from llm_server.structured.equivalences import Node, ruled
 from llm_server.structured.keywords import CHECKS, REFERENCES, STRUCTURE, is_schema, mapped
 from llm_server.structured.references import references
 from llm_server.structured.schema import Schema
@@ -70,7 +70,7 @@ class _Simplifier:
                 return {"$ref": self._named(targets[0])}
             copy = self._composed(mapped(copy, self._node), node, targets)
         else:
-            _ruled(copy)
+            ruled(copy)
         return copy
 
     def _composed(self, copy: Node, node: Node, targets: list[Any]) -> Node:
@@ -80,7 +80,7 @@ class _Simplifier:
         if "oneOf" in copy and self._all_disjoint(node["oneOf"]):
             options = {"anyOf": copy.pop("oneOf")}
             copy |= {"allOf": [*copy.get("allOf", ()), options]} if "anyOf" in copy else options
-        _ruled(copy)
+        ruled(copy)
         return _referring(copy, [self._named(each) for each in targets]) if targets else copy
 
     def _type_is_implied(self, copy: Node, node: Node, targets: list[Any]) -> bool:
@@ -108,12 +108,6 @@ class _Simplifier:
             self._names[id(target)] = str(len(self._names))
             self._queue.append((self._names[id(target)], target))
         return f"#/$defs/{self._names[id(target)]}"
-
-
-def _ruled(node: Node) -> None:
-    if not RULED.isdisjoint(node):
-        for rule in RULES:
-            rule(node)
 
 
 def _referring(node: Node, names: list[str]) -> Node:
