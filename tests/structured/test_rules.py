@@ -1,18 +1,25 @@
-"""Rules beyond schemas: expressions, lists, lengths, forbidden words, languages, Python."""
+"""Rules beyond schemas: lists, lengths, forbidden words, languages, Python; and where they are refused."""
 
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from llm_server.contract import Problem
+from llm_server.contract import ErrorKind, Problem, ServerError
+from llm_server.settings import SettingsError, load
+from llm_server.structured import languages
 from llm_server.structured.config import RuleConfig, StructuredConfig
-from llm_server.structured.expressions import FUNCTIONS, Expression
 from llm_server.structured.rules import Rules
+from llm_server.structured.validation import MAX_PROBLEMS
 
 INVOICE = {
     "start": 3,
     "end": 2,
+    "paid": True,
     "lines": [{"net": 1, "text": "Tea"}, {"net": -2, "text": "A damned expensive cup"}],
     "note": "Dies ist ein langer Satz, der in deutscher Sprache geschrieben wurde.",
 }
@@ -40,6 +47,8 @@ def odd(value: Any) -> str | None:
         ({"check": "value.missing is None or value.missing > 1"}, []),
         ({"one_of": [1, 2], "at": "/end"}, []),
         ({"one_of": [1, True], "at": "/end"}, [("/end", "one_of")]),
+        ({"one_of": [3.0, 2.0], "at": "/end"}, []),
+        ({"one_of": [0, 1], "at": "/paid"}, [("/paid", "one_of")]),
         ({"min_length": 4, "at": "/lines/*/text"}, [("/lines/0/text", "length")]),
         ({"max_length": 1, "at": "/lines"}, [("/lines", "length")]),
         ({"max_length": 1, "at": "/end"}, []),
@@ -56,10 +65,6 @@ def odd(value: Any) -> str | None:
     ],
 )
 def test_a_rule_finds_what_it_is_about(rule: dict[str, Any], found: list[tuple[str, str]]) -> None:
-    if "python" in rule:
-        import sys
-
-        sys.modules.setdefault(__name__, sys.modules[__name__])
     assert problems(**rule) == found
 
 
@@ -72,53 +77,115 @@ def test_a_problem_says_what_was_expected_and_found() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
+        {},
+        {"message": "says nothing"},
         {"check": "value ="},
-        {"check": "open('x')"},
-        {"check": "value.__class__.mro()"},
-        {"check": "[x async for x in value]"},
-        {"check": "lambda: 1"},
-        {"check": "value ** value"},
-        {"forbidden": ["("]},
-        {"at": "no/slash"},
+        {"forbidden": ["fine", "("]},
+        {"forbidden": [r"(a)\1"]},
+        {"check": "True", "at": "no/slash"},
         {"python": "no colon"},
         {"language": "German"},
-        {"unknown": 1},
+        {"one_of": []},
+        {"min_length": 2, "max_length": 1},
+        {"check": "True", "unknown": 1},
     ],
 )
 def test_a_rule_that_means_nothing_is_refused_where_it_is_written(rule: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        StructuredConfig.model_validate({"rules": [rule]})
+    with pytest.raises(ValidationError) as raised:
+        StructuredConfig.model_validate({"rules": [{"check": "True"}, rule]})
+    assert {each["loc"][:2] for each in raised.value.errors()} == {("rules", 1)}
 
 
-@pytest.mark.parametrize("name", ["no.such.module:f", "json:nothing", "json:__name__"])
-def test_a_function_that_is_not_there_is_refused_at_the_start(name: str) -> None:
-    with pytest.raises(ValueError, match=r"structured\.rules\[0\]"):
-        Rules([RuleConfig(python=name)])
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("mine")
+
+    async def later(value: Any) -> None: ...
+
+    functions = {"odd": odd, "later": later, "none": lambda: None, "two": lambda value, other: None}
+    module.__dict__.update(functions, broken=lambda value: 1 / 0, VALUE=1)
+    monkeypatch.setitem(sys.modules, "mine", module)
 
 
+UNFIT = [
+    ("nowhere.module:f", "'nowhere.module' cannot be imported: No module named 'nowhere'; is it installed"),
+    ("json.nowhere:f", "'json.nowhere' cannot be imported: No module named 'json.nowhere'; is it installed"),
+    ("json:nothing", "there is no 'nothing' in the module 'json'"),
+    ("mine:VALUE", "'mine:VALUE' is no function"),
+    ("mine:later", "'mine:later' is asynchronous"),
+    ("mine:none", "'mine:none' cannot be called with .*a value: too many positional arguments"),
+]
+
+
+@pytest.mark.usefixtures("mine")
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("name", "words"),
     [
-        ("1 + 2 * 3 - 4 / 2 % 3 // 1", 5.0),
-        ("-value.a < 0 <= value.a", True),
-        ("not value.a or value['b'][0] == 'x'", True),
-        ("value.a if value.c else [1, (2, 3)]", [1, [2, 3]]),
-        ("'x' in value.b and 'y' not in value.b", True),
-        ("value.none is None and value.a is not None", True),
-        ("sum(n for n in value.n if n > 1)", 5),
-        ("[a + b for a in value.n for b in value.n if a == b]", [2, 4, 6]),
-        ("distinct(value.n) and any(n == 2 for n in value.n)", True),
-        ("starts_with('abc', 'a') and ends_with('abc', 'c') and matches('abc', 'b')", True),
-        ("lower('A') == 'a' and upper('a') == 'A' and abs(-1) == round(1.2) == min(1, 2)", True),
+        *UNFIT,
+        ("mine:two", "'mine:two' cannot be called with nothing but a value: missing a required argument"),
     ],
 )
-def test_expressions_say_what_they_say_in_python(text: str, value: Any) -> None:
-    names = {"value": {"a": 1, "b": ["x"], "n": [1, 2, 3]}}
-    assert Expression(text)(names) == value
+def test_a_function_that_cannot_be_called_is_a_problem_of_its_setting(name: str, words: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({"structured.rules": ("a flag", [{"check": "True"}, {"python": name}])}, env={})
+    (problem,) = raised.value.problems
+    assert problem.path == ("structured", "rules", 1, "python")
+    assert re.match(f"is not valid: {words}", problem.words)
 
 
-def test_the_functions_are_few_and_harmless() -> None:
-    assert not FUNCTIONS.keys() & {"eval", "exec", "open", "getattr", "print", "type", "vars"}
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(("name", "words"), UNFIT)
+def test_so_it_is_with_transformers(name: str, words: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({"structured.transformers": ("a flag", {"mine": name})}, env={})
+    (problem,) = raised.value.problems
+    assert problem.path == ("structured", "transformers", "mine")
+    assert re.match(f"is not valid: {words}", problem.words)
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_can_be_called_is_taken() -> None:
+    transformers = {"odd": "mine:odd", "two": "mine:two", "text": "builtins:str"}
+    rules = [{"python": "mine:odd"}, {"python": "builtins:str"}]
+    given = {"structured.transformers": ("", transformers), "structured.rules": ("", rules)}
+    assert load(given, env={}).settings.structured.transformers == transformers
+
+
+def test_a_module_that_fails_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.joinpath("failing_rule.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValidationError, match="No module named 'no_such_package'") as raised:
+        RuleConfig(python="failing_rule:f")
+    assert "is it installed" not in str(raised.value)
+
+
+def test_a_name_that_is_built_in_cannot_be_taken() -> None:
+    with pytest.raises(ValidationError, match="there is a transformer of this name already"):
+        StructuredConfig(transformers={"trim": "json:loads"})
+
+
+def test_without_the_package_a_language_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    languages._model.cache_clear()
+    with pytest.raises(SettingsError, match=r"rules\[0\]\.language is not valid: .*'llm-server\[language\]'"):
+        load({"structured.rules": ("", [{"language": "de"}])}, env={})
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_function_that_fails_is_not_the_answers_fault() -> None:
+    rules = Rules([RuleConfig(python="mine:broken")])
+    with pytest.raises(ServerError) as raised:
+        rules.problems(INVOICE)
+    assert raised.value.kind is ErrorKind.INTERNAL
+    assert "mine:broken: ZeroDivisionError" in raised.value.detail
+    assert "mine" not in raised.value.message
+
+
+def test_problems_are_few_and_patterns_fast() -> None:
+    texts = ["a" * 100_000 + "!"] * 50
+    forbidden = Rules([RuleConfig(at="/*", forbidden=("b+$", "(a+)+!"))])
+    assert len(forbidden.problems(texts)) == MAX_PROBLEMS
+    assert Rules([RuleConfig(at="/*", forbidden=("(a+)+$",))]).problems(texts) == ()
 
 
 def test_rules_of_many_names_stay_few() -> None:

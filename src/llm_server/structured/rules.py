@@ -1,18 +1,20 @@
 """What answers must hold to beyond their schemas: rules of the configuration, some written in Python."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from functools import cache
-from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from llm_server.contract import Problem
+from llm_server.contract import ErrorKind, Problem, ServerError
 from llm_server.structured.config import RuleConfig
 from llm_server.structured.expressions import Expression
+from llm_server.structured.languages import classifier
+from llm_server.structured.patterns import Pattern
 from llm_server.structured.problems import pointer, shortened
+from llm_server.structured.registered import registered
+from llm_server.structured.validation import MAX_PROBLEMS
 
 Check = Callable[[Any, Any], str | None]
 """Given the value at a rule's place and the whole answer, returns what was expected instead, or ``None``."""
@@ -24,12 +26,7 @@ REMEMBERED = 1_000
 
 
 class Rule:
-    """One rule, ready to check.
-
-    Raises:
-        ValueError: an expression or a pattern is none, a Python function is not there, or a library is
-        missing.
-    """
+    """One rule, ready to check: its configuration was tried when it was read."""
 
     def __init__(self, config: RuleConfig) -> None:
         self._config = config
@@ -51,14 +48,10 @@ class Rule:
 
 
 class Rules:
-    """All rules of a configuration.
-
-    Raises:
-        ValueError: as :class:`Rule`, with the rule's place in the configuration.
-    """
+    """All rules of a configuration."""
 
     def __init__(self, configs: Iterable[RuleConfig] = ()) -> None:
-        self._rules = [_rule(at, config) for at, config in enumerate(configs)]
+        self._rules = [Rule(config) for config in configs]
         self._known: dict[str, Rules] = {}
 
     def of(self, name: str) -> "Rules":
@@ -74,17 +67,15 @@ class Rules:
         return self._known[name]
 
     def problems(self, answer: Any) -> tuple[Problem, ...]:
-        """Return what is wrong with ``answer``; nothing if it holds to all rules."""
+        """Return what is wrong with ``answer``, at most :data:`MAX_PROBLEMS`; nothing if it holds to all.
+
+        Raises:
+            ServerError: ``INTERNAL``: a rule's Python function failed.
+        """
         if not self._rules:
             return ()
-        return tuple(problem for rule in self._rules for problem in rule.problems(answer))
-
-
-def _rule(at: int, config: RuleConfig) -> Rule:
-    try:
-        return Rule(config)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise ValueError(f"structured.rules[{at}]: {error}") from error
+        found = (problem for rule in self._rules for problem in rule.problems(answer))
+        return tuple(islice(found, MAX_PROBLEMS))
 
 
 def _places(value: Any, steps: tuple[str, ...], path: tuple[str | int, ...]) -> Iterator[tuple[Any, Any]]:
@@ -135,13 +126,14 @@ def _expressed(text: str) -> Check:
 
 
 def _python(name: str) -> Check:
-    module, _, attribute = name.partition(":")
-    function = getattr(import_module(module), attribute)
-    if not callable(function):
-        raise ValueError(f"{name} is no function")
+    function = registered(name, alone=True)
 
     def check(value: Any, _answer: Any) -> str | None:
-        said = function(value)
+        try:
+            said = function(value)
+        except Exception as error:  # the operator's code may raise anything; the answer is not to blame
+            message = "A rule of this server failed; see its log."
+            raise ServerError(ErrorKind.INTERNAL, message, detail=f"{name}: {error!r}") from error
         return str(said) if said else None
 
     return check
@@ -151,7 +143,8 @@ def _one_of(values: tuple[Any, ...]) -> Check:
     words = f"one of {', '.join(_found(value) for value in values)}"
 
     def check(value: Any, _answer: Any) -> str | None:
-        return None if any(value == each and type(value) is type(each) for each in values) else words
+        same = (value == each and isinstance(value, bool) == isinstance(each, bool) for each in values)
+        return None if any(same) else words
 
     return check
 
@@ -168,17 +161,19 @@ def _length(least: int, most: int | None) -> Check:
 
 
 def _forbidden(patterns: tuple[str, ...]) -> Check:
-    compiled = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    compiled = {pattern: Pattern(f"(?i:{pattern})") for pattern in patterns}
 
     def check(value: Any, _answer: Any) -> str | None:
-        found = next((hit for text in _texts(value) if (hit := compiled.search(text))), None)
-        return f"a text without '{shortened(found[0])}'" if found else None
+        texts = list(_texts(value))
+        hits = (name for name, pattern in compiled.items() if any(map(pattern.found, texts)))
+        hit = next(hits, None)
+        return None if hit is None else f"no text that matches '{hit}'"
 
     return check
 
 
 def _language(wanted: str) -> Check:
-    classify = _classifier()
+    classify = classifier(wanted)
 
     def check(value: Any, _answer: Any) -> str | None:
         text = " ".join(_texts(value))
@@ -196,13 +191,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _texts(each)
-
-
-@cache
-def _classifier() -> Callable[[str], str]:
-    """Return what tells a text's language; loading its model takes half a second, once, at the start."""
-    try:
-        import py3langid  # type: ignore[import-untyped]  # it has no stubs
-    except ImportError:
-        raise ValueError("language: needs `pip install 'llm-server[language]'`") from None
-    return lambda text: str(py3langid.classify(text)[0])

@@ -1,7 +1,6 @@
 """Conversions of a valid answer: named transformers with parameters, applied in order."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -10,12 +9,10 @@ from llm_server.contract import ErrorKind, Problem, ServerError, TransformStep
 from llm_server.structured.coercing import towards
 from llm_server.structured.places import NotConvertibleError
 from llm_server.structured.references import References
+from llm_server.structured.registered import misfit, registered
 from llm_server.structured.schema import Schema, load
 from llm_server.structured.transformers import BUILT_IN, CoerceTypes, Transformer
 from llm_server.structured.validation import Validator
-
-Function = Callable[..., Any]
-"""A registered one: takes the value and the parameters as keywords, returns the new value."""
 
 MAX_STEPS = 32
 
@@ -24,17 +21,19 @@ class Conversions:
     """The transformers that a caller may name: those built in, and those that the operator registered.
 
     Args:
-        registered: name to ``module:function``; imported at first use.
+        functions: name to ``module:function``.
+
+    Raises:
+        ValueError: there is no such function; the configuration was checked for it when it was read.
     """
 
-    def __init__(self, registered: Mapping[str, str] | None = None) -> None:
-        self._registered = dict(registered or {})
-        self._functions: dict[str, Function] = {}
+    def __init__(self, functions: Mapping[str, str] | None = None) -> None:
+        self._functions = {name: registered(path, alone=False) for name, path in (functions or {}).items()}
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, in order."""
-        return tuple(sorted({*BUILT_IN, *self._registered}))
+        return tuple(sorted({*BUILT_IN, *self._functions}))
 
     def plan(self, steps: Sequence[TransformStep], target: bytes = b"") -> Callable[[Any], Any]:
         """Return the function that applies ``steps`` in order and holds the result to the schema ``target``.
@@ -70,39 +69,26 @@ class Conversions:
         try:
             made: Transformer = msgspec.convert(dict(step.parameters), built_in, strict=True)
         except msgspec.ValidationError as error:
-            where = f"transformers[{at}]"
-            raise ServerError(
-                ErrorKind.INVALID_REQUEST, f"{where} ({step.name}): {error}.", param=where
-            ) from error
+            raise _unfit(at, step, str(error)) from error
         if isinstance(made, CoerceTypes) and not made.types and target is not None:
             references = References(target.value, "id" if target.draft == "4" else "$id")
             return lambda value: towards(value, target.value, references)
         return made
 
     def _bound(self, at: int, step: TransformStep) -> Callable[[Any], Any]:
-        if step.name not in self._registered:
+        function, parameters = self._functions.get(step.name), dict(step.parameters)
+        if function is None:
             names = ", ".join(self.names)
             message = f"Unknown transformer '{step.name[:64]}'. There are: {names}."
             raise ServerError(ErrorKind.INVALID_REQUEST, message, param=f"transformers[{at}].name")
-        if step.name not in self._functions:
-            self._functions[step.name] = imported(self._registered[step.name])
-        function, parameters = self._functions[step.name], dict(step.parameters)
+        if wrong := misfit(function, parameters):
+            raise _unfit(at, step, wrong)
         return lambda value: function(value, **parameters)
 
 
-def imported(path: str) -> Function:
-    """Return the function that ``module:function`` names.
-
-    Raises:
-        ServerError: ``INTERNAL``: the operator registered what is not there.
-    """
-    module, _, name = path.partition(":")
-    try:
-        function: Function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        message = "A registered transformer cannot be loaded; see the server's log."
-        raise ServerError(ErrorKind.INTERNAL, message, detail=f"{path}: {error}") from error
-    return function
+def _unfit(at: int, step: TransformStep, wrong: str) -> ServerError:
+    where = f"transformers[{at}]"
+    return ServerError(ErrorKind.INVALID_REQUEST, f"{where} ({step.name}): {wrong}.", param=where)
 
 
 def _applied(name: str, transform: Callable[[Any], Any], value: Any) -> Any:
