@@ -59,7 +59,7 @@ WEATHER = Tool(name="weather", parameters=Raw(b'{"type":"object"}'))
     [
         call(),
         call(tools=(WEATHER,)),
-        call(tools=(WEATHER, WEATHER), tool_choice=ToolChoice("required")),
+        call(tools=(WEATHER, WEATHER), tool_choice=ToolChoice("auto")),
         call(tools=(WEATHER,), tool_choice=ToolChoice("none")),
         EmbedCall(model="m", inputs=("a",)),
         CountCall(model="m", messages=HELLO, output=schema(PERSON)),

@@ -47,14 +47,41 @@ class Demand(Struct, frozen=True, eq=False):
         return self.tool.name if self.tool else self.output.schema_id or self.output.name
 
 
-def key_of(call: ChatCall, tool: Tool | None) -> Hashable:
+def checked_tools(call: ChatCall) -> tuple[Tool, ...]:
+    """Return the tools whose calls are judged where none is forced: strict ones; all if one must be called.
+
+    Tools of the caller's dialect alone are its upstream's to judge.
+    """
+    if not call.tools:
+        return ()
+    mode = call.tool_choice.mode if call.tool_choice else "auto"
+    if mode == "none":
+        return ()
+    every = mode == "required"
+    return tuple([tool for tool in call.tools if (every or tool.strict) and tool.type == "function"])
+
+
+def key_of(call: ChatCall, tool: Tool | None, checked: tuple[Tool, ...]) -> Hashable:
     """Return what tells the demand of ``call`` from others, cheaply."""
     if tool is not None:
-        return "tool", tool.name, tool.description, bytes(tool.parameters)
-    output = call.output
-    assert output is not None
-    names = (output.kind, output.name, output.description, output.schema_id, output.strict)
-    return *names, bytes(output.schema), output.pattern, output.choices, output.grammar
+        return "tool", _key_of_tool(tool)
+    form, output = None, call.output
+    if output is not None:
+        names = (output.kind, output.name, output.description, output.schema_id, output.strict)
+        form = *names, bytes(output.schema), output.pattern, output.choices, output.grammar
+    if not checked:
+        return form
+    return form, must_call(call), tuple([_key_of_tool(each) for each in checked])
+
+
+def must_call(call: ChatCall) -> bool:
+    """Whether ``call`` demands that one of its tools is called, and none of them is its upstream's own."""
+    required = call.tool_choice is not None and call.tool_choice.mode == "required"
+    return required and all(tool.type == "function" for tool in call.tools)
+
+
+def _key_of_tool(tool: Tool) -> Hashable:
+    return tool.name, tool.description, tool.strict, bytes(tool.parameters)
 
 
 def demand_of(call: ChatCall, tool: Tool | None, *, formats: bool) -> Demand:

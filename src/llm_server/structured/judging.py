@@ -1,6 +1,6 @@
 """Is this the answer? What was said is read, unwrapped and checked, or named as what it is."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -42,19 +42,62 @@ class Verdict(Struct, frozen=True, kw_only=True):
         return self.outcome in {"valid", "repaired"}
 
 
-class Judge:
-    """Judges answers to one demand that were asked for by one method; shared by requests."""
+class Judging(Protocol):
+    """Says what answers are; shared by requests."""
 
-    def __init__(self, demand: Demand, method: Method, rules: Rules) -> None:
-        self.demand = demand
-        self.method = method
-        self._rules = rules.of(demand.name)
+    @property
+    def method(self) -> Method:
+        """How the answers were asked for."""
+        ...
+
+    @property
+    def free(self) -> bool:
+        """Whether only calls of tools are judged, and anything else may be said."""
+        ...
+
+    @property
+    def checks_calls(self) -> bool:
+        """Whether calls are judged that a model is free to make."""
+        ...
+
+    @property
+    def as_said(self) -> bool:
+        """Whether the caller gets a valid answer as the model says it."""
+        ...
 
     def verdict(self, choice: Choice, *, lenient: bool = True) -> Verdict:
         """Return what ``choice`` is; ``lenient``: whether slips are forgiven models held to nothing."""
-        outcome = self._no_answer(choice)
+        ...
+
+
+class Judge:
+    """Judges answers to one demand that were asked for by one method.
+
+    Args:
+        demand: what an answer must be.
+        method: how it was asked for.
+        rules: what it must hold to beyond its schema.
+        calls: judges calls of other tools, where any is to be judged.
+    """
+
+    free = False
+
+    def __init__(self, demand: Demand, method: Method, rules: Rules, calls: Judging | None = None) -> None:
+        self.demand = demand
+        self.method = method
+        direct = method.direct and method.calls == (demand.tool is not None)
+        self.as_said = direct and method.name != "prompt"
+        self._rules = rules.of(demand.name)
+        self._calls = calls
+        self.checks_calls = calls is not None
+
+    def verdict(self, choice: Choice, *, lenient: bool = True) -> Verdict:
+        """Return what ``choice`` is; ``lenient``: whether slips are forgiven models held to nothing."""
+        outcome = ended(choice)
         if outcome is not None:
             return Verdict(outcome=outcome, choice=choice)
+        if not self.method.calls and any(type(part) is ToolCall for part in choice.parts):
+            return self._pending(choice, lenient=lenient)
         cut = choice.finish is FinishReason.LENGTH
         lenient = lenient and not self.method.constrained and not cut
         words = self.method.said(choice)
@@ -66,7 +109,7 @@ class Judge:
         problems: tuple[Problem, ...] = ()
         repaired = False
         for said in words:
-            answer = self._answer(said, lenient=lenient)
+            answer = self.answer(said, lenient=lenient)
             texts.append(answer.text)
             problems += answer.problems
             repaired = repaired or answer.repaired
@@ -86,21 +129,18 @@ class Judge:
         calls = [part.arguments for part in choice.parts if isinstance(part, ToolCall)]
         return calls[0] if self.demand.tool is not None and calls else choice.text
 
-    def _no_answer(self, choice: Choice) -> Outcome | None:
-        called = False
-        for part in choice.parts:
-            if type(part) is Refusal:
-                return "refused"
-            called = called or type(part) is ToolCall
-        if choice.finish in _ENDS:
-            return _ENDS[choice.finish]
-        return "pending" if called and not self.method.calls else None
+    def _pending(self, choice: Choice, *, lenient: bool) -> Verdict:
+        verdict = self._calls.verdict(choice, lenient=lenient) if self._calls else None
+        if verdict is not None and not verdict.valid:
+            return verdict
+        return Verdict(outcome="pending", choice=verdict.choice if verdict else choice)
 
-    def _answer(self, said: str, *, lenient: bool) -> "_Answer":
+    def answer(self, said: str, *, lenient: bool) -> "Read":
+        """Return what ``said`` is as the answer."""
         read = self._read_json if self.method.json else self._read_bare
         return read(said, lenient=lenient)
 
-    def _read_json(self, said: str, *, lenient: bool) -> "_Answer":
+    def _read_json(self, said: str, *, lenient: bool) -> "Read":
         repaired = False
         try:
             # No grammar keeps a model from saying an undeclared name twice, and no stream can be taken back.
@@ -111,19 +151,19 @@ class Judge:
                     raise
                 value, repaired = parsing.lenient(said), True
             except ValueError:
-                return _Answer("", problems=(_no_json(said, error),))
+                return Read("", problems=(_no_json(said, error),))
         found = self.method.unwrap(value)
         problems = self.problems(found)
         if problems or (self.method.direct and not repaired):
-            return _Answer(said, problems=problems)
-        return _Answer(found if self.demand.bare else parsing.written(found), repaired=repaired)
+            return Read(said, problems=problems)
+        return Read(found if self.demand.bare else parsing.written(found), repaired=repaired)
 
-    def _read_bare(self, said: str, *, lenient: bool) -> "_Answer":
+    def _read_bare(self, said: str, *, lenient: bool) -> "Read":
         problems = self.problems(said)
         if not problems or not lenient:
-            return _Answer(said, problems=problems)
+            return Read(said, problems=problems)
         inside = parsing.bare(said)
-        return _Answer(inside, problems=self.problems(inside), repaired=inside != said.strip())
+        return Read(inside, problems=self.problems(inside), repaired=inside != said.strip())
 
     def _shaped(self, choice: Choice, texts: list[str]) -> Choice:
         """Return ``choice`` with ``texts`` as its answers, in the form that the caller expects."""
@@ -143,6 +183,13 @@ class Judge:
         return msgspec.structs.replace(choice, parts=parts, finish=finish, logprobs=_NOTHING)
 
 
+def ended(choice: Choice) -> Outcome | None:
+    """Return what ``choice`` is where it ended in a way that makes it no answer."""
+    if any(type(part) is Refusal for part in choice.parts):
+        return "refused"
+    return _ENDS.get(choice.finish)
+
+
 def _as_told(choice: Choice, tool: Tool | None) -> list[str]:
     """Return what the caller would read as the answers if it got ``choice`` as it is."""
     calls = [part for part in choice.parts if type(part) is ToolCall]
@@ -151,7 +198,7 @@ def _as_told(choice: Choice, tool: Tool | None) -> list[str]:
     return [call.arguments for call in calls] if all(call.name == tool.name for call in calls) else []
 
 
-class _Answer(Struct, frozen=True):
+class Read(Struct, frozen=True):
     """One text that was said: as the caller gets it, or what is wrong with it."""
 
     text: str

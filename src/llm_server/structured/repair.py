@@ -15,10 +15,12 @@ MAX_TOLD = 10
 """Problems that a model is told at once."""
 
 
-def complaint(problems: Iterable[Problem], *, json: bool) -> str:
+def complaint(problems: Iterable[Problem], method: Method) -> str:
     """Return what a model is told about its answer."""
     told = "\n".join(f"- {problem}" for problem in list(problems)[:MAX_TOLD])
-    form = "the corrected JSON" if json else "the corrected answer"
+    if method.calls:
+        return f"That cannot be used:\n{told}\nCall again with the corrected arguments, whole."
+    form = "the corrected JSON" if method.json else "the corrected answer"
     return f"That answer cannot be used:\n{told}\nGive {form}, whole, and nothing else."
 
 
@@ -32,7 +34,7 @@ def repairing(call: ChatCall, method: Method, verdict: Verdict) -> ChatCall:
     more = {} if call.sampling.n == 1 else {"sampling": once}
     if any(isinstance(part, Opaque) for message in call.messages for part in message.parts):
         return call.amend(**more) if more else call
-    turns = method.again(verdict.choice, complaint(verdict.problems, json=method.json))
+    turns = method.again(verdict.choice, complaint(verdict.problems, method))
     return call.amend(messages=(*call.messages, *turns), **more)
 
 

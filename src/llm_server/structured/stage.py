@@ -1,11 +1,9 @@
 """A provider whose answers have the form that was demanded of them, or are errors that say why not."""
 
-import asyncio
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from llm_server.contract import (
     Call,
@@ -19,33 +17,17 @@ from llm_server.contract import (
     Provider,
     ServerError,
     State,
-    Tool,
 )
-from llm_server.structured import grammar
-from llm_server.structured.closing import closed
 from llm_server.structured.config import StructuredConfig
-from llm_server.structured.demand import Demand, demand_of, key_of
-from llm_server.structured.judging import Judge
-from llm_server.structured.methods import Method, choose
+from llm_server.structured.demand import checked_tools, key_of
+from llm_server.structured.planning import Plan, Planner
 from llm_server.structured.remembering import Recent
 from llm_server.structured.rules import Rules
-from llm_server.structured.trial import Terms, Trial
+from llm_server.structured.trial import Trial
 
 REFUSALS = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.UNSUPPORTED})
 """What a provider answers that does not take a schema, a tool, or the whole way of asking: the next way is
 tried."""
-
-
-class Plan(Struct, frozen=True, eq=False):
-    """A demand, and the terms on which a model is asked for it, in order."""
-
-    demand: Demand
-    terms: tuple[Terms, ...]
-
-    @property
-    def methods(self) -> tuple[Method, ...]:
-        """The methods, in order."""
-        return tuple(each.method for each in self.terms)
 
 
 class Structured:
@@ -53,7 +35,9 @@ class Structured:
 
     A chat call that demands a form, by an output format or by forcing one tool, is asked by the best method
     that the model's facts allow. Its answer is judged by the caller's own schema, and asked again with what
-    is wrong with it, until it is valid or the attempts are spent. Every other call passes through untouched.
+    is wrong with it, until it is valid or the attempts are spent. Where a model chooses between tools, its
+    calls of strict ones are judged so too, and all calls where it must make one. Everything else passes
+    through untouched.
 
     Refusals, filtered answers and those cut off by the limit of tokens pass as what they are, with the finish
     reason that says so: they are not answers in the wrong form, and asking again would not help.
@@ -71,6 +55,7 @@ class Structured:
         self._inner = inner
         self._config = config or StructuredConfig()
         self._rules = rules or Rules(self._config.rules)
+        self._planner = Planner(self._config, self._rules)
         self._plans: Recent[Any, Plan] = Recent(count=1_000, weight=8 * 1024 * 1024)
         self._facts: Recent[str, tuple[Facts, Facts]] = Recent(count=1_000, weight=1_000)
 
@@ -93,9 +78,10 @@ class Structured:
         if not isinstance(call, ChatCall) or isinstance(call, CountCall):
             return self._inner(call, ctx)
         tool = call.forced_tool
-        if call.output is None and tool is None:
+        checked = () if tool is not None else checked_tools(call)
+        if call.output is None and tool is None and not checked:
             return self._inner(call, ctx)
-        return self._formed(call, ctx, tool)
+        return self._formed(call, ctx)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the inner provider's models."""
@@ -119,32 +105,23 @@ class Structured:
         Raises:
             ServerError: ``INVALID_REQUEST`` or ``UNSUPPORTED``, as :meth:`__call__`.
         """
-        return await self._plan(call, call.forced_tool)
-
-    async def _plan(self, call: ChatCall, tool: Tool | None) -> Plan:
         facts = self._inner.facts(call.model)
+        tool = call.forced_tool
+        checked = () if tool is not None else checked_tools(call)
         tools = tool is None and bool(call.tools)
         ways = facts.json_schema, facts.json_object, facts.tools, facts.grammar, facts.guided, tools
-        key = key_of(call, tool), facts.schema_rules, ways
+        key = key_of(call, tool, checked), facts.schema_rules, ways
         plan = self._plans.get(key)
         if plan is None:
-            plan = await self._made(call, tool, facts)
-            self._plans.put(key, plan, _weight(plan))
+            if call.output is None and tool is None:
+                plan = await self._planner.choosing(call, checked)
+            else:
+                plan = await self._planner.formed(call, tool, checked, facts)
+            self._plans.put(key, plan, plan.weight)
         return plan
 
-    async def _made(self, call: ChatCall, tool: Tool | None, facts: Facts) -> Plan:
-        demand = await asyncio.to_thread(demand_of, call, tool, formats=self._config.formats)
-        compiled = await _compiled(demand, facts)
-        if demand.schema is None:
-            demand = msgspec.structs.replace(demand, grammar=compiled)
-        tools = tool is None and bool(call.tools)
-        methods = await asyncio.to_thread(choose, demand, facts, compiled, tools=tools)
-        judges = [Judge(demand, method, self._rules) for method in methods]
-        terms = [Terms(judge.demand, judge.method, judge, self._config) for judge in judges]
-        return Plan(demand, tuple(terms))
-
-    async def _formed(self, call: ChatCall, ctx: Context, tool: Tool | None) -> Events:
-        plan = await self._plan(call, tool)
+    async def _formed(self, call: ChatCall, ctx: Context) -> Events:
+        plan = await self.plan(call)
         refused: ServerError | None = None
         for terms in plan.terms:
             trial = Trial(self._inner, terms, call, ctx)
@@ -165,29 +142,9 @@ class Structured:
             raise refused
 
 
-async def _compiled(demand: Demand, facts: Facts) -> grammar.Compiled | None:
-    """Return the demand as a grammar where one decodes by it, or nothing else could judge by it."""
-    if demand.schema is None:
-        return await grammar.prepare(demand.output) if facts.grammar or facts.guided else None
-    if not facts.grammar or (demand.tool is not None and facts.tools):
-        return None
-    try:
-        return await grammar.prepare(await asyncio.to_thread(closed, demand.output))
-    except ServerError as error:
-        if error.kind is not ErrorKind.UNSUPPORTED:
-            raise
-        return None  # a schema that is no grammar can still be asked for in words, and checked
-
-
 def _upgraded(facts: Facts) -> Facts:
     if not facts.chat:
         return facts
     return msgspec.structs.replace(
         facts, json_schema=True, json_object=True, forced_tools=True, grammar=facts.grammar or facts.guided
-    )
-
-
-def _weight(plan: Plan) -> int:
-    return 1_000 + (
-        len(plan.demand.schema.canonical) if plan.demand.schema else len(plan.demand.output.grammar)
     )

@@ -1,6 +1,7 @@
 """A structured answer that is passed on while it comes, and judged when it is whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from llm_server.contract import (
     Answer,
@@ -20,17 +21,17 @@ from llm_server.contract import (
 )
 from llm_server.contract.answers import CONTENT
 from llm_server.structured.growing import Growing, Verbatim
-from llm_server.structured.judging import Judge, Verdict, new_call_id
+from llm_server.structured.judging import Judge, Judging, Verdict, new_call_id
 from llm_server.structured.problems import Problem
 
 _Content = TextDelta | ToolDelta | ReasoningDelta | RefusalDelta
 
-
-_SAYING = frozenset({*CONTENT, Finish})
+_END: frozenset[type] = frozenset({Finish})
+_SAYING: frozenset[type] = frozenset({*CONTENT, Finish})
 
 
 class Broken(Exception):  # noqa: N818 - it carries a verdict; the error is made of it
-    """The stream ended in an answer without the form; what of it was passed on cannot be taken back."""
+    """The stream ended in an answer without the form."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__("the streamed answer is not valid")
@@ -46,29 +47,35 @@ class Passing:
     What comes before the first content is held back with it: an answer that turns out to be wrong before
     anything of it was said can still be replaced by another.
 
+    Args:
+        judge: who judges.
+        hold_calls: whether calls of tools are held until they are judged; text goes on as it comes.
+
     Attributes:
         usage: the tokens told so far.
-        broken: the verdict on an answer that is not valid and of which nothing was said; no more goes on.
+        broken: the verdict on an answer that is not valid; no more goes on.
+        said: whether something went on already, which cannot be taken back.
         verdicts: those on all other choices that are complete.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        method = judge.method
-        as_said = method.direct and method.calls == (judge.demand.tool is not None)
-        self._straight = as_said and method.name != "prompt"
-        self._judge = judge
+    def __init__(self, judge: Judging, *, hold_calls: bool = False) -> None:
+        self.verdicts: list[Verdict] = []
+        self._straight = judge.as_said
+        self._new_line: Callable[[], _Line] = (
+            partial(_Retold, judge, self.verdicts)
+            if isinstance(judge, Judge) and not self._straight
+            else partial(_Line, judge, self.verdicts)
+        )
         self._lines: dict[int, _Line] = {}
-        self._early: list[Chunk] | None = []
+        self._held: list[Chunk] = []
+        self._until = _SAYING
+        self._hold_calls = hold_calls
+        self.said = False
         self.usage = Usage()
         self.broken: Verdict | None = None
-        self.verdicts: list[Verdict] = []
 
     def feed(self, answer: Answer) -> Sequence[Chunk]:
-        """Return what the caller is told at ``answer``.
-
-        Raises:
-            Broken: a choice is complete and not valid, and something was said already.
-        """
+        """Return what the caller is told at ``answer``."""
         if not isinstance(answer, Chunk):
             raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="not a chunk")
         for event in answer.events:
@@ -79,16 +86,17 @@ class Passing:
         try:
             chunk = self._passed(answer)
         except Broken as broken:
-            if self._early is None:
-                raise
             self.broken = broken.verdict
             return ()
-        if self._early is None:
+        kinds = {type(event) for event in chunk.events}
+        if self._hold_calls and ToolDelta in kinds:
+            self._until = _END
+        elif self.said and self._until is _SAYING:
             return (chunk,)
-        self._early.append(chunk)
-        if _SAYING.isdisjoint(map(type, chunk.events)):
+        self._held.append(chunk)
+        if self._until.isdisjoint(kinds):
             return ()
-        told, self._early = self._early, None
+        told, self._held, self._until, self.said = self._held, [], _SAYING, True
         return told
 
     def _passed(self, chunk: Chunk) -> Chunk:
@@ -104,8 +112,7 @@ class Passing:
 
     def _line(self, index: int) -> "_Line":
         if index not in self._lines:
-            line = _Line if self._straight else _Retold
-            self._lines[index] = line(self._judge, self.verdicts)
+            self._lines[index] = self._new_line()
         return self._lines[index]
 
 
@@ -114,7 +121,7 @@ class _Line:
 
     lenient = False
 
-    def __init__(self, judge: Judge, verdicts: list[Verdict]) -> None:
+    def __init__(self, judge: Judging, verdicts: list[Verdict]) -> None:
         self._judge = judge
         self._verdicts = verdicts
         self._events: list[Event] = []
@@ -147,6 +154,7 @@ class _Retold(_Line):
 
     def __init__(self, judge: Judge, verdicts: list[Verdict]) -> None:
         super().__init__(judge, verdicts)
+        self._demand, self._words = judge.demand, judge.words
         self._method = judge.method
         held = judge.method.constrained and judge.method.direct and not judge.demand.bare
         self._growing = Verbatim() if held else Growing(judge.method, bare=judge.demand.bare)
@@ -172,7 +180,7 @@ class _Retold(_Line):
     def _said(self, text: str, index: int) -> list[Event]:
         if not text:
             return []
-        tool = self._judge.demand.tool
+        tool = self._demand.tool
         if tool is None:
             return [TextDelta(text, self._part, index)]
         if self._id:
@@ -186,7 +194,7 @@ class _Retold(_Line):
         if not verdict.valid:
             unsaid = "" if self._growing.said or verdict.outcome == "truncated" else choice.text
             return [*([TextDelta(unsaid, self._part, event.index)] if unsaid else []), end]
-        answers = self._judge.words(choice)
+        answers = self._words(choice)
         rest = self._growing.rest(answers)
         if rest is None:
             raise Broken(_misplaced(verdict))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -24,19 +25,17 @@ from llm_server.contract import (
 )
 from llm_server.contract.errors import Block
 from llm_server.structured.config import StructuredConfig
-from llm_server.structured.demand import Demand
-from llm_server.structured.judging import Judge, Verdict
+from llm_server.structured.judging import Judging, Verdict
 from llm_server.structured.methods import Method
 from llm_server.structured.repair import Allowance, repairing
-from llm_server.structured.streaming import Broken, Passing
+from llm_server.structured.streaming import Passing
 
 
 class Terms(Struct, frozen=True, eq=False):
-    """What is demanded, how it is asked for, and who judges the answers; shared by requests."""
+    """How an answer is asked for, and who judges it; shared by requests."""
 
-    demand: Demand
     method: Method
-    judge: Judge
+    judge: Judging
     config: StructuredConfig
 
 
@@ -69,17 +68,24 @@ class Trial:
 
     @property
     def passes_on(self) -> bool:
-        """Whether a stream goes on while it comes: as the caller says, else if the model cannot go wrong."""
+        """Whether a stream goes on while it comes: as the caller says, else if the model cannot go wrong.
+
+        Calls that the model is free to make may still be held.
+        """
         if not self._call.stream:
             return False
-        wanted = self._call.stream_structured
-        if wanted is None:
-            wanted = "partial" if self._terms.method.constrained else self._terms.config.stream
-        return wanted == "partial"
+        surely = self._terms.method.constrained and self._call.stream_structured is None
+        return surely or self._terms.judge.free or self._wanted == "partial"
+
+    @property
+    def _wanted(self) -> Literal["partial", "validated"]:
+        return self._call.stream_structured or self._terms.config.stream
 
     def opened(self) -> Events:
         """Return the model's own answer: what it yields is to be given to :meth:`told`."""
-        self._passing, self._began_s = Passing(self._terms.judge), self._allowance.begun()
+        judge = self._terms.judge
+        self._passing = Passing(judge, hold_calls=judge.checks_calls and self._wanted == "validated")
+        self._began_s = self._allowance.begun()
         return self._ask(self._prepared, self._ctx)
 
     def told(self, answer: Answer) -> Sequence[Chunk]:
@@ -87,16 +93,10 @@ class Trial:
 
         That is nothing before the first content, and nothing at all where the whole answer turns out to be
         wrong with it: then another can still be given in its place.
-
-        Raises:
-            ServerError: ``OUTPUT_INVALID``: it is wrong, and something was said already.
         """
         self.answered = True
         assert self._passing is not None
-        try:
-            return self._passing.feed(answer)
-        except Broken as broken:
-            raise self._failed(broken.verdict) from None
+        return self._passing.feed(answer)
 
     async def rest(self) -> Sequence[Answer]:
         """Return what the caller is told at the end: the whole answer, if none of it was passed on.
@@ -119,6 +119,8 @@ class Trial:
         if passing.broken is None:
             self._ended(passing.verdicts)
             return None
+        if passing.said:
+            raise self._failed(passing.broken)
         verdict = await self._until_valid(passing.broken, 1)
         self._ended([verdict])
         self._as_told = []

@@ -42,6 +42,8 @@ def choose(demand: Demand, facts: Facts, compiled: Compiled | None, *, tools: bo
 def _methods(demand: Demand, facts: Facts, compiled: Compiled | None, *, tools: bool) -> Iterator[Method]:
     if demand.tool is not None and facts.tools:
         yield OwnTool(demand.tool.name)
+        if demand.tool.strict:
+            yield OwnTool(demand.tool.name, loose=True)
         return
     if compiled is not None and facts.grammar:
         yield Grammar(demand, compiled)

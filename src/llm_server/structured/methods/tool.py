@@ -2,9 +2,21 @@
 
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Raw
 
-from llm_server.contract import ChatCall, Choice, Message, Role, Text, Tool, ToolCall, ToolChoice, ToolResult
+from llm_server.contract import (
+    ChatCall,
+    Choice,
+    Message,
+    Role,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
 from llm_server.structured.demand import Demand
 from llm_server.structured.methods.port import Guarantee, again_in_text, said_in_text
 from llm_server.structured.rewriting import Rewritten
@@ -32,14 +44,23 @@ class _Calling:
         return tuple([call.arguments or "{}" for call in calls]) or said_in_text(choice)
 
     def again(self, choice: Choice, complaint: str) -> tuple[Message, ...]:
-        """Return the call, and the complaint as the tool's error."""
-        calls = tuple(part for part in choice.parts if isinstance(part, ToolCall))
-        if not calls:
-            return again_in_text(choice, complaint)
-        results = tuple(
-            ToolResult(call_id=call.id, parts=(Text(complaint),), is_error=True) for call in calls
+        """Return the calls with what was said before them, and the complaint as their tools' error.
+
+        Thoughts go back only signed: their model insists on them then, and no other may be given them.
+        """
+        turn = tuple(
+            part
+            for part in choice.parts
+            if isinstance(part, ToolCall | Text) or (isinstance(part, Thinking) and part.signature)
         )
-        return Message(Role.ASSISTANT, calls), *(Message(Role.TOOL, (result,)) for result in results)
+        results = tuple(
+            ToolResult(call_id=call.id, parts=(Text(complaint),), is_error=True)
+            for call in turn
+            if isinstance(call, ToolCall)
+        )
+        if not results:
+            return again_in_text(choice, complaint)
+        return Message(Role.ASSISTANT, turn), *(Message(Role.TOOL, (result,)) for result in results)
 
 
 class AnswerTool(_Calling):
@@ -61,13 +82,24 @@ class AnswerTool(_Calling):
 
 
 class OwnTool(_Calling):
-    """The caller's own tool, forced by the caller: asked as it is."""
+    """The caller's own tool, forced by the caller; or any of its tools.
+
+    Args:
+        tool: the name of the one that is forced, empty where the model chooses.
+        loose: whether the provider is not to hold to the schemas of strict tools, which it may refuse.
+    """
 
     direct = True
 
+    def __init__(self, tool: str = "", *, loose: bool = False) -> None:
+        super().__init__(tool)
+        self._loose = loose
+
     def prepare(self, call: ChatCall) -> ChatCall:
-        """Return ``call``."""
-        return call
+        """Return ``call`` as it is, or with no tool strict."""
+        if not self._loose or any(tool.type != "function" for tool in call.tools):
+            return call  # tools of its upstream's own are known to nobody else, and would not be said again
+        return call.amend(tools=tuple(msgspec.structs.replace(tool, strict=None) for tool in call.tools))
 
     def unwrap(self, value: Any) -> Any:
         """Return ``value``."""
