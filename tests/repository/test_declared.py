@@ -23,7 +23,7 @@ def names(requirements: list[str]) -> set[str]:
 
 BASE = names(PROJECT["dependencies"])
 EXTRAS = {extra: names(wanted) for extra, wanted in PROJECT["optional-dependencies"].items()}
-ROOMS = {"local": "engine", "openvino": "engine", "language": "structured"}
+ROOMS = {"local": "engine", "openvino": "engine", "outlines": "engine", "language": "structured"}
 """The room that imports what an extra brings."""
 
 

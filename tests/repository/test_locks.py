@@ -24,7 +24,8 @@ WANTED = {
     "build": [*GROUPS["build"], *PROJECT["build-system"]["requires"]],
     "dev": [
         *PROJECT["project"]["dependencies"],
-        *chain(*EXTRAS.values(), *(wanted for group, wanted in GROUPS.items() if group != "clients")),
+        *chain(*(wanted for extra, wanted in EXTRAS.items() if extra != "outlines")),  # it needs PyTorch
+        *chain(*(wanted for group, wanted in GROUPS.items() if group != "clients")),
     ],
     "clients": GROUPS["clients"],
 }

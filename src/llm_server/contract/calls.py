@@ -52,7 +52,8 @@ class OutputFormat(Struct, frozen=True, kw_only=True):
     ``schema`` (JSON Schema bytes) only with ``json_schema``, ``pattern`` only with ``regex``, ``choices``
     only with ``choice``, ``grammar`` (Lark, or EBNF as vLLM takes it) only with ``grammar``. ``schema_id``
     names a registered schema instead, in its latest version or in ``schema_version``; an early stage fills
-    in its bytes.
+    in its bytes. ``made_of``: the form that a stage of ours compiled to this grammar, for an engine that
+    compiles by itself.
     """
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
@@ -65,6 +66,7 @@ class OutputFormat(Struct, frozen=True, kw_only=True):
     name: str = ""
     description: str = ""
     strict: bool | None = None
+    made_of: "OutputFormat | None" = None
 
 
 class Reasoning(Struct, frozen=True, kw_only=True):

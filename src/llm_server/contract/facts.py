@@ -64,6 +64,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Whether a call that forces one tool can be answered even without ``tools``."""
     grammar: bool = False
     """Whether decoding itself can be constrained: by regular expressions, choices, grammars and schemas."""
+    grammar_exact: bool = True
+    """Whether it is held to the grammar as it is given; otherwise an engine makes its own of the form, which
+    may let more through, or refuses."""
     guided: bool = False
     """Whether regular expressions, choices and grammars can be asked for in the provider's own words."""
     logprobs: bool = True

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llm_server.engine.runtime import Backend
+
 
 class ModelConfig(BaseModel):
     """One model file."""
@@ -19,7 +21,8 @@ class ModelConfig(BaseModel):
     )
     path: Path | None = Field(
         default=None,
-        description="A GGUF file. Omit it for a model put in place by `llm-server models install`.",
+        description="A GGUF file; for the runtime `transformers` also a folder as on Hugging Face. Omit it"
+        " for a model put in place by `llm-server models install`.",
     )
     context: int = Field(
         default=2048,
@@ -62,9 +65,15 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = Field(default=True, description="Run models in this server, as provider `local`.")
-    runtime: Literal["xllamacpp", "openvino"] = Field(
+    runtime: Literal["xllamacpp", "openvino", "transformers"] = Field(
         default="xllamacpp",
-        description="`xllamacpp` (llama.cpp in this process) or `openvino` (its extra; a worker process).",
+        description="`xllamacpp` (llama.cpp in this process), `openvino` (its extra; a worker process) or"
+        " `transformers` (PyTorch in this process, held to forms by Outlines; the extra `outlines`).",
+    )
+    outlines_backend: Backend = Field(
+        default="llguidance",
+        description="Engine by which Outlines holds answers of the runtime `transformers` to forms. What the"
+        " others enforce is less and not known beforehand: their answers count as relaxed.",
     )
     models: tuple[ModelConfig, ...] = Field(
         default=(SMOLLM2,), description="The models to load at the start."

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 
 from msgspec import Struct
 
 from llm_server.contract import ChatCall, ErrorKind, Message, Role, ServerError, State, Text
-from llm_server.engine import gguf
+from llm_server.engine import folder, gguf
 from llm_server.engine.config import EngineConfig, ModelConfig
 from llm_server.engine.llamacpp import XllamacppRuntime
 from llm_server.engine.openvino import OpenvinoRuntime
@@ -22,11 +23,13 @@ from llm_server.engine.runtime import (
 )
 from llm_server.engine.scheduler import Scheduler
 from llm_server.engine.template import ChatTemplate, refuse_unreadable
+from llm_server.engine.transformers import TransformersRuntime
 from llm_server.engine.weights import INSTALLABLE, location
 
 RUNTIMES: dict[str, Callable[[Resources], Runtime]] = {
     "xllamacpp": XllamacppRuntime,
     "openvino": OpenvinoRuntime,
+    "transformers": TransformersRuntime,
 }
 
 
@@ -62,16 +65,14 @@ class Model:
         self.message = "loading"
         try:
             self._loaded = await self._load()
-        except (RuntimeLoadError, gguf.GgufError, OSError) as error:
+        except (RuntimeLoadError, gguf.GgufError, folder.FolderError, OSError) as error:
             self.state, self.message = State.FAILED, str(error)
         else:
             self.state, self.message = State.READY, ""
 
     async def _load(self) -> _Loaded:
         path = (self.config.path or location(self.name, self._engine.data_dir)).expanduser()
-        if not path.is_file():
-            raise RuntimeLoadError(_missing(self.config))
-        file = await asyncio.to_thread(gguf.read, path)
+        file = await asyncio.to_thread(self._described, path)
         if file.context and self.config.context > file.context:
             message = f"context {self.config.context} is more than the {file.context} tokens of {path}"
             raise RuntimeLoadError(message)
@@ -84,6 +85,7 @@ class Model:
             context=self.config.context,
             slots=self._engine.slots,
             threads=self._engine.thread_count,
+            outlines_backend=self._engine.outlines_backend,
         )
         runtime = RUNTIMES[self._engine.runtime](resources)
         try:
@@ -92,6 +94,15 @@ class Model:
             await runtime.close()
             raise
         return _Loaded(runtime, template)
+
+    def _described(self, path: Path) -> gguf.ModelFile:
+        if path.is_file():
+            return gguf.read(path)
+        if not path.is_dir():
+            raise RuntimeLoadError(_missing(self.config))
+        if self._engine.runtime != "transformers":
+            raise RuntimeLoadError(f"{path} is a folder; {self._engine.runtime} takes GGUF files.")
+        return folder.read(path)
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:

@@ -35,7 +35,7 @@ from llm_server.engine.config import EngineConfig
 from llm_server.engine.constraint import available
 from llm_server.engine.merging import merged
 from llm_server.engine.model import Model
-from llm_server.engine.runtime import Ended, Generation
+from llm_server.engine.runtime import Ended, Form, Generation
 
 _FACTS = Facts(
     completions=True,
@@ -67,8 +67,11 @@ class EngineProvider:
         self._config = config
         self._models = {model.name: Model(model, config) for model in config.models}
         self._on_progress = on_progress
-        grammar = config.runtime == "xllamacpp" and available()
-        self._facts = {model.name: _facts(model.context, grammar=grammar) for model in config.models}
+        facts = replace(_FACTS, grammar=_held(config), grammar_exact=_exactly(config))
+        self._facts = {
+            model.name: replace(facts, context_tokens=model.context, max_output_tokens=model.context)
+            for model in config.models
+        }
 
     async def start(self) -> None:
         """Load the models, one after the other: loading is bound by the disk and the cores."""
@@ -134,9 +137,9 @@ class EngineProvider:
 
 async def _chunks(model: Model, call: ChatCall | TextCall) -> AsyncGenerator[Chunk, None]:
     """Generate all choices of ``call`` in one batch; say that it started when the first of them has."""
-    constraint = _constraint(call)
+    constraint, form = _constraint(call)
     generations = [
-        replace(each, constraint=constraint)
+        replace(each, constraint=constraint, form=form)
         for prompt in _prompts(model, call)
         for each in _generations(prompt, call.sampling, model)
     ]
@@ -198,19 +201,25 @@ def _generations(prompt: str, sampling: Sampling, model: Model) -> Iterator[Gene
         )
 
 
-def _constraint(call: ChatCall | TextCall) -> str | None:
-    """Return the grammar that the answer must match; other forms are for a stage in front to make one of."""
+def _constraint(call: ChatCall | TextCall) -> tuple[str | None, Form | None]:
+    """Return the grammar that the answer must match, and what a stage in front made it of, if one did."""
     output = call.output if isinstance(call, ChatCall) else None
     if output is None:
-        return None
+        return None, None
     if output.kind != "grammar":
         message = f"The model {call.model} is constrained by a grammar only, not by {output.kind}."
         raise ServerError(ErrorKind.UNSUPPORTED, message, param="response_format")
-    return output.grammar
+    return output.grammar, Form.of(output.made_of) if output.made_of else None
 
 
-def _facts(context: int, *, grammar: bool) -> Facts:
-    return replace(_FACTS, grammar=grammar, context_tokens=context, max_output_tokens=context)
+def _held(config: EngineConfig) -> bool:
+    """Whether the runtime holds texts to grammars."""
+    return config.runtime in {"xllamacpp", "transformers"} and available()
+
+
+def _exactly(config: EngineConfig) -> bool:
+    """Whether it is the very grammar that it is given."""
+    return config.runtime != "transformers" or config.outlines_backend == "llguidance"
 
 
 def _dropped(call: ChatCall | TextCall) -> Iterator[str]:

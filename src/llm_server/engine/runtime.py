@@ -5,7 +5,34 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from llm_server.contract import ErrorKind, ServerError
+from llm_server.contract import ErrorKind, OutputFormat, ServerError
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """What a grammar was compiled from, for an engine that compiles by itself.
+
+    ``text`` is a JSON Schema, a regular expression for the whole answer, or a grammar as the caller wrote it;
+    empty with ``choices``.
+    """
+
+    kind: Literal["json_schema", "regex", "choice", "grammar"]
+    text: str = ""
+    choices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, output: OutputFormat) -> "Form":
+        """Return ``output`` as a form."""
+        match output.kind:
+            case "json_object":
+                return cls(kind="json_schema", text='{"type":"object"}')
+            case "json_schema":
+                return cls(kind="json_schema", text=bytes(output.schema).decode())
+            case "regex":
+                return cls(kind="regex", text=output.pattern)
+            case "choice":
+                return cls(kind="choice", choices=output.choices)
+            case "grammar":
+                return cls(kind="grammar", text=output.grammar)
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -14,6 +41,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     ``constraint`` is a grammar, in llguidance's Lark, that the text must match. It is part of the request and
     not of the batch, so that constrained and free requests share one; a runtime that cannot constrain refuses
     it. A text that ends for another reason than ``length`` or a stop sequence is whole by the grammar.
+    ``form`` is what the grammar was compiled from, for a runtime whose engine compiles by itself.
     """
 
     prompt: str
@@ -26,6 +54,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     constraint: str | None = None
+    form: Form | None = None
 
 
 class Piece(Struct, frozen=True, tag="piece"):
@@ -48,6 +77,10 @@ Pieces = AsyncGenerator[Piece | Ended, None]
 """Text in pieces, then exactly one ``Ended``. Closing it early ends the computation."""
 
 
+Backend = Literal["llguidance", "outlines_core", "xgrammar"]
+"""The engines by which Outlines holds texts to forms."""
+
+
 class Resources(Struct, frozen=True, kw_only=True):
     """What a runtime loads and may use. ``context`` is tokens of one request, prompt and answer."""
 
@@ -55,6 +88,7 @@ class Resources(Struct, frozen=True, kw_only=True):
     context: int
     slots: int
     threads: int
+    outlines_backend: Backend = "llguidance"
 
 
 class Runtime(Protocol):

@@ -46,8 +46,9 @@ def _methods(demand: Demand, facts: Facts, compiled: Compiled | None, *, tools: 
             yield OwnTool(demand.tool.name, loose=True)
         return
     if compiled is not None and facts.grammar:
-        yield Grammar(demand, compiled)
-        return
+        yield Grammar(demand, compiled, exact=facts.grammar_exact)
+        if facts.grammar_exact:
+            return
     if _in_own_words(demand, facts):
         yield NativeWords(demand)
     if demand.schema is None:

@@ -19,18 +19,24 @@ context is small too."""
 
 
 class Grammar:
-    """A grammar that was compiled before the engine sees it, and the form in words where that is short."""
+    """A grammar that was compiled before the engine sees it, and the form in words where that is short.
+
+    Args:
+        demand: what is demanded.
+        compiled: the same as a grammar.
+        exact: whether the engine holds to this grammar, not to one that it makes of the form by itself.
+    """
 
     name: Literal["grammar"] = "grammar"
-    constrained = True
     direct = True
     calls = False
 
-    def __init__(self, demand: Demand, compiled: Compiled) -> None:
+    def __init__(self, demand: Demand, compiled: Compiled, *, exact: bool) -> None:
         self.json = not demand.bare
-        self.guarantee: Guarantee = compiled.guarantee
-        self.dropped = compiled.dropped
-        self._output = OutputFormat(kind="grammar", grammar=compiled.text)
+        self.constrained = exact
+        self.guarantee: Guarantee = compiled.guarantee if exact else "relaxed"
+        self.dropped = compiled.dropped if exact else ()
+        self._output = OutputFormat(kind="grammar", grammar=compiled.text, made_of=demand.output)
         told = "" if demand.output.kind == "grammar" else shown(demand)
         short = 0 < len(told) <= MAX_SHOWN
         self._instruction = Message(Role.SYSTEM, (Text(told),)) if short else None
