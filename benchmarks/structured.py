@@ -8,7 +8,8 @@ grammar token by token, and no invalid one is delivered. Delivered means through
 validation, for every backend: that is how the server answers; ``alone`` counts without validation. Instances
 are written as ``json.dumps`` does. JSON objects have no order, grammars do: ``correct`` takes properties in
 the order of the instance, ``any order`` also in that of the schema. Times are processor time; ``compile`` is
-from a loaded schema to a grammar that is known to be taken, ``mask`` the mean over all tokens of instances.
+from a loaded schema to a grammar that is known to be taken, the best of three, ``mask`` the mean over all
+tokens of instances. ``--write`` puts the table into ``docs/structured-benchmarks.md``.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grammars.backends import BACKENDS
+from grammars.page import table, write
 from grammars.schemas import Case, read
 from grammars.worker import Outcome, Worker
 
@@ -102,26 +104,32 @@ def row(outcomes: list[Outcome]) -> tuple[str, ...]:
     )
 
 
-def table(results: dict[str, list[tuple[Case, Outcome]]]) -> Iterator[str]:
-    """Yield a Markdown table: for each category, and in total, one line a backend."""
-    yield "| category | backend | n | " + " | ".join(HEADS) + " |"
-    yield "|---" * (3 + len(HEADS)) + "|"
+def rows(results: dict[str, list[tuple[Case, Outcome]]]) -> Iterator[tuple[object, ...]]:
+    """Yield for each category, and in total, one line a backend."""
     names = dict.fromkeys(case.category for pairs in results.values() for case, _ in pairs)
     for category in (*names, "all"):
         for backend, pairs in results.items():
             group = [outcome for case, outcome in pairs if category in {"all", case.category}]
             if group:
-                yield f"| {category} | {backend} | {len(group)} | " + " | ".join(row(group)) + " |"
+                yield category, backend, len(group), *row(group)
 
 
-def verdicts(outcomes: list[Outcome]) -> Iterator[str]:
+def verdicts(outcomes: list[Outcome]) -> Iterator[tuple[str, str, str, str]]:
     """Yield one line for each target."""
     for target in TARGETS:
         value = target.value(outcomes)
         met = value >= target.bound if target.at_least else value <= target.bound
-        sign = ">=" if target.at_least else "<="
-        verdict = "met" if met else "MISSED"
-        yield f"{target.name}: {value:.2f} {target.unit} (target {sign} {target.bound:g}): {verdict}"
+        sign = "at least" if target.at_least else "at most"
+        wanted = f"{sign} {target.bound:g} {target.unit}"
+        yield target.name, f"{value:.2f}", wanted, "met" if met else "MISSED"
+
+
+def report(results: dict[str, list[tuple[Case, Outcome]]]) -> Iterator[str]:
+    """Yield the figures of every backend, then how ours stand to their targets."""
+    yield from table(("category", "backend", "n", *HEADS), rows(results))
+    yield ""
+    ours = [outcome for _, outcome in results[OURS]]
+    yield from table(("llguidance (ours)", "measured", "target", "verdict"), verdicts(ours))
 
 
 def options() -> argparse.Namespace:
@@ -130,9 +138,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--each", type=int, help="at most so many schemas of each category")
     parser.add_argument("--peers", type=int, default=5, help="the same for the other backends (default: 5)")
     parser.add_argument("--limit", type=float, default=5.0, help="seconds for one schema (default: 5)")
-    parser.add_argument(
-        "--refused", action="store_true", help="say which schemas we do not get right, and why"
-    )
+    parser.add_argument("--refused", action="store_true", help="say which schemas are not right, and why")
+    parser.add_argument("--write", action="store_true", help="put the table into the documentation")
     return parser.parse_args()
 
 
@@ -152,8 +159,10 @@ def main() -> int:
         worker = Worker(name, model, chosen.limit)
         results[name] = [(case, worker.run(case)) for case in cases]
         worker.stop()
-    print("\n".join(table(results)), end="\n\n")
-    print("\n".join(verdicts([outcome for _, outcome in results[OURS]])))
+    lines = list(report(results))
+    print("\n".join(lines))
+    if chosen.write:
+        write("grammars", lines)
     if chosen.refused:
         wrong = [pair for pair in results[OURS] if not pair[1].written]
         print(
