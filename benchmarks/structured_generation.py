@@ -50,9 +50,8 @@ OUTCOMES = ("valid", "invalid", "passed", "cut off", "refused", "failed")
 
 
 def call(case: Case, max_tokens: int, seed: int) -> ChatCall:
-    text = (
-        f"Write an example of {case.schema.get('title') or case.name.replace('-', ' ')}, as short as you can."
-    )
+    subject = case.schema.get("title") or case.name.replace("-", " ")
+    text = f"Write an example of {subject}, as short as you can."
     return ChatCall(
         model=MODEL,
         messages=(Message(Role.USER, (Text(text),)),),
@@ -149,15 +148,11 @@ def main() -> int:
     results = asyncio.run(generated(cases, chosen.max_tokens, chosen.seed, data_dir))
     lines = list(report(results))
     print("\n".join(lines))
-    print(
-        "\n".join(
-            f"{case.name}: {outcome}" for case, outcome in results if outcome not in {"valid", "cut off"}
-        )
-    )
+    others = [pair for pair in results if pair[1] not in {"valid", "cut off"}]
+    print("\n".join(f"{case.name}: {outcome}" for case, outcome in others))
     if chosen.write:
-        write(
-            "generation", [f"At most {chosen.max_tokens} tokens an answer, seed {chosen.seed}.", "", *lines]
-        )
+        told = f"At most {chosen.max_tokens} tokens an answer, seed {chosen.seed}."
+        write("generation", [told, "", *lines])
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from llm_server.contract import ServerError
 from llm_server.structured.keywords import IN_PLACE, REFERENCES, is_schema, subschemas
-from llm_server.structured.references import References, references
+from llm_server.structured.references import References
 from llm_server.structured.schema import load
 
 Node = dict[str, Any]

@@ -16,7 +16,7 @@ from llm_server.structured.validation import Validator
 
 START_S = 120.0
 ROUNDS, LONG_S = 3, 0.1
-"""A schema is compiled so often, unless it takes long: whatever else the machine does only makes it slower."""
+"""A schema is compiled so often, unless it takes long: what else the machine does only makes it slower."""
 
 
 class Outcome(NamedTuple):
