@@ -73,6 +73,19 @@ async def test_an_answer_says_how_it_came_about(
     assert [each[0] for each in observer.told] == ["started", "first", "finished"]
 
 
+@pytest.mark.parametrize("answer", [json.dumps(ADA), "None."], ids=["valid", "invalid"])
+async def test_every_answer_has_the_story_and_the_one_id_that_is_in_the_log(
+    client: aiohttp.ClientSession, provider: FakeProvider, observer: FakeObserver, answer: str
+) -> None:
+    provider.script = saying(answer)
+    async with client.post(URL, json=asking(max_attempts=2)) as response:
+        headers = response.headers
+    attempts, outcome = (1, "valid") if response.status == 200 else (2, "invalid")
+    assert headers["x-llm-server-structured"].endswith(f"attempts={attempts}; outcome={outcome}")
+    assert headers["x-llm-server-provider"] == "fake"
+    assert headers.getall("x-request-id") == headers.getall("request-id") == [observer.told[-1][1]]
+
+
 async def test_a_conversation_may_be_given(client: aiohttp.ClientSession, provider: FakeProvider) -> None:
     provider.script = saying(json.dumps(ADA))
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
@@ -149,7 +162,7 @@ async def test_answers_are_converted_and_held_to_a_target(
 ) -> None:
     provider.script = saying('{"name": "  Ada ", "age": 36}')
     steps = [
-        {"name": "trim"},
+        "trim",
         {"name": "rename_keys", "parameters": {"names": {"name": "who"}}},
         {"name": "coerce_types", "parameters": {"types": {"/age": "string"}}},
     ]
@@ -188,7 +201,7 @@ async def test_what_is_no_answer_is_told_apart(
         ({"schema_id": "p"}, "schema"),
         ({"schema_version": 1}, "schema_version"),
         ({"schema": {"type": "x"}}, "#/type"),
-        ({"target_schema": {"type": "x"}}, "#/type"),
+        ({"target_schema": {"type": "x"}}, "target_schema"),
         ({"transformers": [{"name": "shout"}]}, "transformers[0].name"),
         ({"transformers": [{"name": "trim"}] * 33}, "transformers"),
         ({"max_attempts": 0}, "max_attempts"),
@@ -240,6 +253,11 @@ async def test_schemas_are_inferred_from_examples(
     assert status == 200
     assert {**body["schema"], "$schema": None} == {**PERSON, "$schema": None}
     assert provider.calls == []
+
+
+async def test_a_description_needs_a_model_where_none_is_the_default(client: aiohttp.ClientSession) -> None:
+    status, error = await ask(client, "POST", "/v1/schemas/infer", {"description": "A person."})
+    assert (status, error["param"]) == (400, "model")
 
 
 async def test_schemas_are_inferred_from_a_description(

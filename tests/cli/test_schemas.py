@@ -67,13 +67,23 @@ async def test_schemas_are_kept_by_a_running_server(home: Path) -> None:
         assert (lost.status, lost.err) == (1, "Schema 'point' was deleted.\n")
 
 
+WILD = """
+from pydantic import BaseModel
+
+class Model(BaseModel, arbitrary_types_allowed=True):
+    file: memoryview
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("shapes", "write module:Model"),
         ("shapes:Nobody", "cannot be imported"),
         ("nowhere:Model", "cannot be imported"),
+        ("failing:Model", "failing:Model cannot be imported: division by zero."),
         ("shapes:number", "is no Pydantic model"),
+        ("wild:Model", "wild:Model has no JSON Schema: Cannot generate"),
         ("missing.json", "cannot be read"),
         ("broken.json", "cannot be read"),
         ("list.json", "it is no object"),
@@ -81,6 +91,8 @@ async def test_schemas_are_kept_by_a_running_server(home: Path) -> None:
     ],
 )
 async def test_what_cannot_be_added_is_said_in_a_line(home: Path, source: str, words: str) -> None:
+    (home / "failing.py").write_text("1 / 0")
+    (home / "wild.py").write_text(WILD)
     (home / "broken.json").write_text("{")
     (home / "list.json").write_text("[]")
     (home / "wrong.json").write_text('{"type": "strin"}')

@@ -17,15 +17,19 @@ _POINTLESS = frozenset(
 
 
 def story(ctx: Context, content_type: bytes) -> Headers:
-    """Return the headers of every answer: ids, who answered, how many attempts, and where the time went.
+    """Return the headers of every answer: ids, and :func:`course`."""
+    request_id = ctx.request_id.encode()
+    ids = [(b"x-request-id", request_id), (b"request-id", request_id)]
+    return [(b"content-type", content_type), *ids, *course(ctx)]
+
+
+def course(ctx: Context) -> Headers:
+    """Return the headers about how an answer came about: who gave it, how many attempts, where time went.
 
     ``x-llm-server-upstream-ms`` is the time that all attempts spent waiting for upstreams up to now: to the
     first byte of a stream, to the end of a whole answer. ``x-llm-server-overhead-ms`` is the rest.
     """
-    request_id = ctx.request_id.encode()
-    headers = [(b"content-type", content_type), (b"x-request-id", request_id), (b"request-id", request_id)]
-    if ctx.attempt is not None:
-        headers += _attempts(ctx)
+    headers = _attempts(ctx) if ctx.attempt is not None else []
     for name, values in ((b"x-llm-server-dropped", ctx.dropped), (b"x-llm-server-estimated", ctx.estimated)):
         if values:
             headers.append((name, _plain(", ".join(dict.fromkeys(values)))))

@@ -3,6 +3,9 @@
 import os
 import time
 
+IDENTITY = "llm_server.request_id"
+"""Where the scope of a control route's request has its id."""
+
 
 def request_id() -> str:
     """Return a new UUIDv7 (RFC 9562, section 5.7): ids sort by the millisecond in which they were made."""

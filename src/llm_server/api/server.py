@@ -10,13 +10,10 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from llm_server.api.endpoint import Endpoint
-from llm_server.api.headers import retry
-from llm_server.api.identity import request_id
+from llm_server.api.headers import course, retry
+from llm_server.api.identity import IDENTITY, request_id
 from llm_server.contract import ErrorKind, ServerError
 from llm_server.wire import ANTHROPIC_MESSAGES, OPENAI_CHAT
-
-_IDENTITY = "llm_server.request_id"
-"""Where the scope of a control route's request has its id."""
 
 _KINDS = {
     401: ErrorKind.UNAUTHENTICATED,
@@ -66,7 +63,7 @@ class Server(FastAPI):
                 return
         if scope["type"] == "http":
             identity = request_id()
-            scope = {**scope, "path": canonical(scope["path"]), _IDENTITY: identity}
+            scope = {**scope, "path": canonical(scope["path"]), IDENTITY: identity}
             send = _named(send, identity)
         await super().__call__(scope, _limited(receive), send)
 
@@ -113,9 +110,11 @@ def _answer(request: Request, error: ServerError) -> Response:
     """Return ``error`` in the dialect that the caller seems to speak: by path, then by header."""
     anthropic = "/messages" in request.scope["path"] or "anthropic-version" in request.headers
     codec = ANTHROPIC_MESSAGES if anthropic else OPENAI_CHAT
-    body = codec.error(error, request.scope[_IDENTITY])
+    body = codec.error(error, request.scope[IDENTITY])
     response = Response(body, error.kind.status, media_type="application/json")
     response.raw_headers += retry(error)
+    if (ctx := getattr(request.state, "context", None)) is not None:  # the route went through the pipeline
+        response.raw_headers += course(ctx)
     return response
 
 

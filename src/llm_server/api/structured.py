@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from llm_server.api import headers
 from llm_server.api.endpoint import Door
-from llm_server.api.identity import request_id
+from llm_server.api.identity import IDENTITY
 from llm_server.api.models import Listing
 from llm_server.api.presence import present
 from llm_server.api.registry import to_raw
@@ -75,7 +75,7 @@ def router(door: Door, structure: Structure) -> APIRouter:
     @routes.post(ROUTE, response_model=shapes.StructuredCompletion, responses=refusals)
     async def structured_completion(request: Request, body: shapes.StructuredRequest) -> Any:
         """Answer in a schema, by whatever method the model allows, then convert the answer."""
-        ctx = _context(door, ROUTE, body.model)
+        ctx = _context(request, door, ROUTE, body.model)
         call = _call(body)
         target = _optional(body.target_schema, "target_schema")
         convert = await asyncio.to_thread(structure.conversion.plan, _steps(body), target)
@@ -89,14 +89,14 @@ def router(door: Door, structure: Structure) -> APIRouter:
         """Propose a schema, from examples of answers or, by asking a model, from a description."""
         if (body.examples is None) == (body.description is None):
             raise _invalid("description", "give either 'examples' or a 'description'.")
-        ctx = _context(door, INFER, body.model or "")
+        ctx = _context(request, door, INFER, body.model or "")
         async with present(request.receive, door.config.request_timeout_s, ctx):
             if body.examples is not None:
                 to_raw(body.examples, "examples")
                 schema = await structure.inference.from_examples(body.examples, closed=body.closed)
             else:
                 asked = body.description or ""
-                schema = await structure.inference.from_description(door.handler, ctx.model, asked, ctx)
+                schema = await _described(structure, door, ctx, asked)
         return shapes.InferredSchema(schema_=msgspec.json.decode(schema))
 
     @routes.get("/v1/outlines-models")
@@ -113,6 +113,17 @@ def router(door: Door, structure: Structure) -> APIRouter:
     return routes
 
 
+async def _described(structure: Structure, door: Door, ctx: Context, description: str) -> bytes:
+    try:
+        return await structure.inference.from_description(door.handler, ctx.model, description, ctx)
+    except ServerError as error:
+        if error.kind is ErrorKind.MODEL_NOT_FOUND and not ctx.model:
+            raise _invalid(
+                "model", "name the model that reads the description: there is no default."
+            ) from None
+        raise
+
+
 _REFUSALS = {
     400: "The request, the schema or a transformer is not right.",
     404: "There is no such model or schema.",
@@ -123,10 +134,13 @@ _REFUSALS = {
 }
 
 
-def _context(door: Door, route: str, model: str) -> Context:
-    now_s = time.perf_counter()
+def _context(request: Request, door: Door, route: str, model: str) -> Context:
+    """Return the story of ``request``, where an error's answer finds it too."""
+    now_s, identity = time.perf_counter(), request.scope[IDENTITY]
     deadline_s = now_s + door.config.request_timeout_s
-    return Context(request_id=request_id(), route=route, model=model, started_s=now_s, deadline_s=deadline_s)
+    ctx = Context(request_id=identity, route=route, model=model, started_s=now_s, deadline_s=deadline_s)
+    request.state.context = ctx
+    return ctx
 
 
 def _call(body: shapes.StructuredRequest) -> ChatCall:
@@ -220,7 +234,7 @@ def _used(ctx: Context) -> shapes.UsedSchema | None:
 
 def _told(ctx: Context, body: shapes.StructuredCompletion) -> Response:
     response = Response(body.model_dump_json(by_alias=True), media_type="application/json")
-    response.raw_headers += headers.story(ctx, b"application/json")[1:]
+    response.raw_headers += headers.course(ctx)
     return response
 
 

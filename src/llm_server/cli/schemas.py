@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from pydantic import PydanticUserError
 from rich.console import Console
 from rich.table import Table
 
@@ -141,13 +142,16 @@ def _loaded(source: str) -> dict[str, Any]:
         found: Any = importlib.import_module(module)
         for each in name.split("."):
             found = getattr(found, each)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise CommandError(f"{source} cannot be imported: {error}.") from error
+    except Exception as error:  # whatever the module raises while it is imported
+        raise CommandError(f"{source} cannot be imported: {str(error) or type(error).__name__}.") from error
     finally:
         sys.path.remove("")
     if not hasattr(found, "model_json_schema"):
         raise CommandError(f"{source} is no Pydantic model: it has no model_json_schema().")
-    return _object(found.model_json_schema(), source)
+    try:
+        return _object(found.model_json_schema(), source)
+    except PydanticUserError as error:  # a type that JSON does not have, a name that leads nowhere
+        raise CommandError(f"{source} has no JSON Schema: {error.message}.") from error
 
 
 def _read(path: Path) -> Any:

@@ -46,7 +46,7 @@ def coerced(kind: str, value: Any, path: Path) -> Any:
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         value = int(value)
     if not _is(value, kind):
-        raise NotConvertibleError(path, f"something that is a {kind}", value)
+        raise NotConvertibleError(path, f"something of the type {kind}", value)
     return value
 
 

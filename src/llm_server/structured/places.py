@@ -23,6 +23,12 @@ class NotConvertibleError(Exception):
         self.found = shortened(msgspec.json.encode(found).decode())
 
 
+def check_pointer(place: str) -> None:
+    """Raise ``ValueError`` for a ``place`` that is no JSON pointer."""
+    if place and not place.startswith("/"):
+        raise ValueError(f"'{place[:64]}' is no JSON pointer: write '/{place[:64]}'")
+
+
 def steps_of(place: str) -> list[str]:
     """Return the steps of a JSON pointer (RFC 6901)."""
     return [step.replace("~1", "/").replace("~0", "~") for step in place.split("/")[1:]]

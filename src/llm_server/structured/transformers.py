@@ -9,20 +9,38 @@ from typing import Any
 from msgspec import Struct
 
 from llm_server.structured.coercing import Kind, coerced
-from llm_server.structured.places import NotConvertibleError, Path, each_inside, placed, steps_of
+from llm_server.structured.places import (
+    NotConvertibleError,
+    Path,
+    check_pointer,
+    each_inside,
+    placed,
+    steps_of,
+)
 
 
 class Transformer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What all transformers have: ``at``, JSON pointers to the values meant, by default the whole answer.
 
     ``*`` in a pointer stands for every property or item. A place that is not there is left out.
+
+    Raises:
+        ValueError: what should be a pointer is none.
     """
 
-    at: tuple[str, ...] = ("",)
+    at: tuple[str, ...] | str = ""
+
+    def __post_init__(self) -> None:
+        for each in self._places:
+            check_pointer(each)
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        return (self.at,) if isinstance(self.at, str) else self.at
 
     def __call__(self, value: Any) -> Any:
         """Return ``value`` converted; raises :class:`NotConvertibleError`."""
-        for each in self.at:
+        for each in self._places:
             value = placed(value, steps_of(each), (), self.converted)
         return value
 
@@ -78,8 +96,9 @@ class FormatDates(_Strings, frozen=True):
     output: str = "date"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for form in (*self.inputs, *({self.output} - {"date", "date-time"})):
-            if len(form) > 64 or not _FORM.fullmatch(form):
+            if len(form) > 64 or "%" not in form or not _FORM.fullmatch(form):
                 raise ValueError(f"'{form[:64]}' is no form of dates: text with directives such as %d or %B")
 
     def string(self, text: str) -> str:
@@ -168,6 +187,11 @@ class CoerceTypes(Transformer, frozen=True):
     """
 
     types: Mapping[str, Kind] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for each in self.types:
+            check_pointer(each)
 
     def converted(self, value: Any, path: Path) -> Any:
         """Coerce at every place in ``types``, counted from here."""

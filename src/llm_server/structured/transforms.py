@@ -47,7 +47,7 @@ class Conversions:
         if len(steps) > MAX_STEPS:
             message = f"At most {MAX_STEPS} transformers can be applied."
             raise ServerError(ErrorKind.INVALID_REQUEST, message, param="transformers")
-        schema = load(target) if target else None
+        schema = _target(target) if target else None
         chosen = [(step.name, self._prepared(at, step, schema)) for at, step in enumerate(steps)]
         validator = Validator.of(schema) if schema else None
 
@@ -84,6 +84,14 @@ class Conversions:
         if wrong := misfit(function, parameters):
             raise _unfit(at, step, wrong)
         return lambda value: function(value, **parameters)
+
+
+def _target(source: bytes) -> Schema:
+    try:
+        return load(source)
+    except ServerError as error:
+        message = error.message.replace("The schema", "The target schema", 1)
+        raise ServerError(error.kind, message, param="target_schema") from error
 
 
 def _unfit(at: int, step: TransformStep, wrong: str) -> ServerError:

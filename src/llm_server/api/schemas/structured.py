@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from llm_server.api.schemas.errors import ErrorProblem
@@ -164,10 +164,14 @@ class InferredSchema(Given):
 
 
 class TransformerStep(Asked):
-    """One transformer."""
+    """One transformer. Its name alone stands for one without parameters."""
 
     name: str = Field(examples=["format_dates"])
     parameters: dict[str, Any] = Field(default={}, examples=[{"inputs": ["%d.%m.%Y"], "at": ["/born"]}])
+
+
+def _named(step: Any) -> Any:
+    return {"name": step} if isinstance(step, str) else step
 
 
 class Turn(Asked):
@@ -215,8 +219,13 @@ class StructuredRequest(Sampled):
     )
     schema_id: str | None = Field(default=None, description="A registered schema.")
     schema_version: int | None = Field(default=None, ge=1, description="Its version. Default: the latest.")
-    transformers: list[TransformerStep] = Field(
-        default=[], max_length=32, description="Applied in order to the valid answer."
+    transformers: list[
+        Annotated[TransformerStep, BeforeValidator(_named, json_schema_input_type=TransformerStep | str)]
+    ] = Field(
+        default=[],
+        max_length=32,
+        description="Applied in order to the valid answer.",
+        examples=[["trim", {"name": "drop_nulls"}]],
     )
     target_schema: dict[str, Any] | None = Field(
         default=None, description="What the converted answer must follow."
