@@ -18,6 +18,8 @@ from llm_server.engine.runtime import Backend
 
 MODEL = "scripted"
 CONTEXT = 512
+ENDLESS = 1_000_000
+"""A context that no test fills."""
 PADDING = 32
 """Logits that stand for no token, as models have them."""
 
@@ -44,8 +46,8 @@ WORDS = tokenizer()
 class Scripted:
     """Stands for a ``PreTrainedModel``.
 
-    It would like to say ``wishes[prompt]`` and end; with other prompts anything. ``meeting``: generations wait
-    there before every token until another is there as well.
+    It would like to say ``wishes[prompt]`` and end; with other prompts anything, without
+    an end of its own. ``meeting``: generations wait there before every token until the others are there as well.
     """
 
     def __init__(self) -> None:
@@ -77,13 +79,14 @@ class Scripted:
             self.steps += 1
             scores = np.zeros((1, self._size), np.float32)
             scores[0, -PADDING:] = 99.0
+            scores[0, WORDS.eos_token_id] = -50.0
             if wish:
                 scores[0, wish[min(step, len(wish) - 1)]] = 50.0
             for processor in logits_processor:
                 scores = processor(input_ids, scores)
             token = int(scores[0].argmax())
             input_ids = np.append(input_ids, [[token]], axis=1)
-            if any([enough(input_ids, scores) for enough in stopping_criteria]):
+            if any(enough(input_ids, scores) for enough in stopping_criteria):
                 break
             if token == WORDS.eos_token_id:
                 break
@@ -112,7 +115,7 @@ def folder(path: Path, **config: object) -> Path:
     """A model folder without weights, with a chat template."""
     template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
     files = {
-        "config.json": {"model_type": "scripted", "max_position_embeddings": CONTEXT} | config,
+        "config.json": {"model_type": "scripted", "max_position_embeddings": ENDLESS} | config,
         "tokenizer_config.json": {
             "chat_template": template,
             "bos_token": "<s>",
@@ -124,12 +127,14 @@ def folder(path: Path, **config: object) -> Path:
     return path
 
 
-def config(path: Path, backend: Backend = "llguidance", **changes: Any) -> EngineConfig:
+def config(
+    path: Path, backend: Backend = "llguidance", context: int = CONTEXT, **changes: Any
+) -> EngineConfig:
     """An engine that runs the model; ``path`` becomes its folder."""
     wanted = {
         "runtime": "transformers",
         "outlines_backend": backend,
-        "models": (ModelConfig(name=MODEL, path=folder(path), context=CONTEXT, top_k=0, top_p=1),),
+        "models": (ModelConfig(name=MODEL, path=folder(path), context=context, top_k=0, top_p=1),),
         "slots": 3,
         "drain_timeout_s": 0.0,
     }

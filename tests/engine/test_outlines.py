@@ -47,7 +47,7 @@ FORMS: dict[str, tuple[OutputFormat, Callable[[str], bool]]] = {
 
 @pytest.fixture(autouse=True)
 def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """outlines_core's masks for arrays are Python that numba would compile: for this vocabulary they may run."""
+    """outlines_core's masks for arrays are Python that numba would compile: here they just run."""
     monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=lambda function: function))
 
 
@@ -194,5 +194,5 @@ def test_what_no_engine_expects_becomes_a_refusal(monkeypatch: pytest.MonkeyPatc
 
     steering = Steering(steerable(), "llguidance")
     monkeypatch.setattr(steering._engine, "get_cfg_logits_processor", panic)
-    with pytest.raises(ServerError, match="this form: no such thing$"):
+    with pytest.raises(ServerError, match=r"this form: no such thing$"):
         steering.rein(Generation(prompt="", constraint='start: "a"'))

@@ -36,7 +36,7 @@ from llm_server.engine.provider import EngineProvider
 from llm_server.engine.steering import Rein
 from llm_server.structured.stage import Structured
 from tests.engine.calling import completion, events, whole
-from tests.engine.scripted import CONTEXT, MODEL, WORDS, Scripted, config, opened
+from tests.engine.scripted import CONTEXT, ENDLESS, MODEL, WORDS, Scripted, config, opened
 
 NUMBERS = OutputFormat(kind="grammar", grammar="start: /[0-9]{12}/")
 PERSON: dict[str, Any] = {
@@ -182,20 +182,28 @@ async def test_a_failure_of_the_library_is_the_callers_error(engine: EngineProvi
     assert engine._models[MODEL].scheduler.active == 0
 
 
-async def test_leaving_a_stream_ends_it(engine: EngineProvider, model: Scripted) -> None:
-    for _ in range(4):  # more often than there are slots
-        async with aclosing(engine(chat(stream=True), Context(request_id="test"))) as answers:
-            assert isinstance(await anext(answers), Chunk)
-        assert engine._models[MODEL].scheduler.active == 0
-    assert model.steps < 4 * (CONTEXT - 100)
-
-
-async def test_closing_ends_what_runs(model: Scripted, tmp_path: Path) -> None:
-    made = EngineProvider(config(tmp_path))
+@pytest.fixture
+async def endless(model: Scripted, tmp_path: Path) -> AsyncIterator[EngineProvider]:
+    """An engine whose model does not come to an end by itself while a test runs."""
+    made = EngineProvider(config(tmp_path, context=ENDLESS))
     await made.start()
-    stream = made(chat(stream=True), Context(request_id="test"))
+    yield made
+    await made.close()
+
+
+async def test_leaving_a_stream_ends_it(endless: EngineProvider, model: Scripted) -> None:
+    for _ in range(4):  # more often than there are slots
+        async with aclosing(endless(chat(stream=True), Context(request_id="test"))) as answers:
+            assert isinstance(await anext(answers), Chunk)
+            assert endless._models[MODEL].scheduler.active == 1
+        assert endless._models[MODEL].scheduler.active == 0
+    assert model.steps < ENDLESS
+
+
+async def test_closing_ends_what_runs(endless: EngineProvider) -> None:
+    stream = endless(chat(stream=True), Context(request_id="test"))
     assert isinstance(await anext(stream), Chunk)
-    closing = asyncio.create_task(made.close())
+    closing = asyncio.create_task(endless.close())
     with pytest.raises(ServerError, match="shutting down"):
         async for _ in stream:
             pass

@@ -10,7 +10,7 @@ import pytest
 from llm_server.contract import State
 from llm_server.engine import EngineConfig, ModelConfig, folder, pytorch
 from llm_server.engine.provider import EngineProvider
-from tests.engine.scripted import CONTEXT, MODEL, Scripted, config, opened
+from tests.engine.scripted import ENDLESS, MODEL, Scripted, config, opened
 from tests.engine.scripted import folder as model_folder
 
 
@@ -65,16 +65,16 @@ async def test_other_runtimes_take_no_folder(tmp_path: Path) -> None:
 
 
 async def test_a_context_longer_than_the_models(tmp_path: Path) -> None:
-    wanted = ModelConfig(name=MODEL, path=tmp_path, context=CONTEXT + 1)
+    wanted = ModelConfig(name=MODEL, path=tmp_path, context=ENDLESS + 1)
     message = await failed(config(tmp_path, models=(wanted,)))
-    assert f"more than the {CONTEXT} tokens" in message
+    assert f"more than the {ENDLESS} tokens" in message
 
 
 def test_a_folder_says_what_its_model_is(tmp_path: Path) -> None:
     file = folder.read(model_folder(tmp_path))
     assert (file.architecture, file.context, file.bos_token, file.eos_token) == (
         "scripted",
-        CONTEXT,
+        ENDLESS,
         "<s>",
         "</s>",
     )
