@@ -85,9 +85,15 @@ def test_the_draft_is_declared_or_the_newest_that_fits(schema: dict[str, Any], d
         (b"true", "#", "must be a JSON object"),
         (b'{"type": "text"}', "#/type", '"text"'),
         (b'{"properties": {"a/b": {"minLength": -1}}}', "#/properties/a~1b/minLength", "-1"),
-        (b'{"properties": {"a": {"pattern": "("}}}', "#/properties/a/pattern", "regex"),
-        (b'{"pattern": "(((a{1000}){1000}){1000})"}', "#/pattern", "regex"),
-        ({"patternProperties": {f"^(\\w{{1,9}}){{{at}}}$": {} for at in range(20, 600)}}, "#", "regex"),
+        (b'{"properties": {"a": {"pattern": "("}}}', "#/properties/a/pattern", "regular expression"),
+        (b'{"pattern": "^[\\\\p{L}\\\\p{N}]{1,900}$"}', "#/pattern", "regular expression"),
+        (b'{"pattern": "(((a{1000}){1000}){1000})"}', "#", "repeats to more"),
+        ({"items": {"pattern": "^(a{1,90}){1,90}$"}}, "#/items", "repeats to more"),
+        (
+            {"patternProperties": {f"^(\\w{{1,9}}){{{at}}}$": {} for at in range(20, 400)}},
+            "#",
+            "repeat to more",
+        ),
         (b"\xff\xfe", "#", "not JSON"),
         ({"a": object()}, "#", "not JSON"),
         ({"$ref": "http://169.254.169.254/latest"}, "#", "leaves the document"),
@@ -115,7 +121,7 @@ def test_the_draft_is_declared_or_the_newest_that_fits(schema: dict[str, Any], d
         ({"description": "x" * 10_000_000}, "#", "bytes"),
         ({"components": {"a": {"$ref": "http://a/b"}}, "$ref": "#/components/a"}, "#/components/a", "leaves"),
     ],
-    ids=range(34),
+    ids=range(36),
 )
 def test_what_is_refused_is_named_with_its_place(source: Any, place: str, words: str) -> None:
     error = refusal(source)
@@ -140,6 +146,7 @@ def test_what_is_refused_is_named_with_its_place(source: Any, place: str, words:
         {"enum": [{"$ref": "http://a/b"}], "properties": {"$ref": {"type": "string"}}},
         {"pattern": r"^[\p{L}]{1,64}$"},
         {"pattern": "^(?!a)b", "allOf": [{"pattern": "^(a+)+$"}]},
+        {"pattern": "^.{1,2000}$", "patternProperties": {"^(\\\\{9}|[(){9}]|[]){9}]){9}$": {}}},
         {"description": "x" * MAX_BYTES, "properties": {"a": {"title": "y" * MAX_BYTES}}},
         nested("not", MAX_DEPTH),
         nested("properties", MAX_DEPTH),

@@ -11,6 +11,7 @@ from llm_server.contract import ErrorKind, ServerError
 from llm_server.structured.keywords import IN_PLACE, Path, is_schema, subschemas
 from llm_server.structured.problems import pointer, shortened
 from llm_server.structured.references import Place, References, references
+from llm_server.structured.repetition import expanded
 
 MAX_BYTES = 64 * 1024
 """Most bytes of a schema in canonical form (compact, in UTF-8), without annotations such as descriptions."""
@@ -22,6 +23,9 @@ MAX_NESTING = 3 * MAX_DEPTH
 """Most JSON values inside each other: a nested schema stands up to three levels deeper."""
 MAX_PATTERN = 512
 """Most characters of a regular expression."""
+MAX_EXPANDED, MAX_ALL_EXPANDED = 5_000, 20_000
+"""Most atoms of a regular expression with its repetitions written out, and of all of a schema: a match takes
+up to 0.1 microseconds for each of them and each character. In 300 published schemas the most are 255."""
 MAX_ENUM = 2_000
 """Most values of one ``enum``."""
 MAX_PROPERTIES = 5_000
@@ -71,6 +75,7 @@ def check_bounds(document: References) -> None:
             _check_reference(place.path, reference, document.target(reference, place.node))
     if (count := sum(len(_named(place.node, "properties")) for place in document.places)) > MAX_PROPERTIES:
         refuse((), f"it has {count} properties; at most {MAX_PROPERTIES} are taken.")
+    _check_patterns(document)
     expansion = _Expansion(document)
     for place in document.places:
         expansion.size(place.path, place.node, 1)
@@ -78,16 +83,31 @@ def check_bounds(document: References) -> None:
 
 def count_patterns(document: References) -> int:
     """Return how many regular expressions stand in the document."""
-    nodes = [place.node for place in document.places]
-    return sum(("pattern" in node) + len(_named(node, "patternProperties")) for node in nodes)
+    return sum(1 for place in document.places for _ in _patterns(place.node))
+
+
+def _patterns(node: dict[str, Any]) -> Iterator[str]:
+    patterns = node.get("pattern"), *_named(node, "patternProperties")
+    return (each for each in patterns if isinstance(each, str))
+
+
+def _check_patterns(document: References) -> None:
+    total = 0
+    for place in document.places:
+        for pattern in _patterns(place.node):
+            total += (size := expanded(pattern))
+            if size > MAX_EXPANDED:
+                refuse(place.path, f"a pattern repeats to more than {MAX_EXPANDED} characters and classes.")
+    if total > MAX_ALL_EXPANDED:
+        refuse((), f"its patterns repeat to more than {MAX_ALL_EXPANDED} characters and classes together.")
 
 
 def _check_place(place: Place) -> None:
     path, node = place.path, place.node
     if place.depth > MAX_DEPTH:
         refuse(path, f"schemas are nested deeper than {MAX_DEPTH}.")
-    for pattern in (node.get("pattern"), *_named(node, "patternProperties")):
-        if isinstance(pattern, str) and len(pattern) > MAX_PATTERN:
+    for pattern in _patterns(node):
+        if len(pattern) > MAX_PATTERN:
             refuse(path, f"a pattern has {len(pattern)} characters; at most {MAX_PATTERN} are taken.")
     values = node.get("enum")
     if isinstance(values, list) and len(values) > MAX_ENUM:

@@ -125,5 +125,6 @@ def _objection(check: Callable[[], object]) -> tuple[Path, str] | None:
     try:
         check()
     except engine().ValidationError as error:
-        return tuple(error.instance_path), f"{shortened(error.message)}."
+        message = error.message.replace('is not a "regex"', "is no regular expression, or too large a one")
+        return tuple(error.instance_path), f"{shortened(message)}."
     return None
