@@ -46,8 +46,8 @@ WORDS = tokenizer()
 class Scripted:
     """Stands for a ``PreTrainedModel``.
 
-    It would like to say ``wishes[prompt]`` and end; with other prompts anything, without
-    an end of its own. ``meeting``: generations wait there before every token until the others are there as well.
+    It would like to say ``wishes[prompt]`` and end; with other prompts anything, and never ends
+    by itself. ``meeting``: generations wait there before every token until the others are there as well.
     """
 
     def __init__(self) -> None:
