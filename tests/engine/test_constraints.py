@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import jsonschema_rs
@@ -15,6 +15,7 @@ from llm_server.contract import (
     ChatCall,
     Choice,
     Chunk,
+    Completion,
     Context,
     ErrorKind,
     FinishReason,
@@ -27,13 +28,16 @@ from llm_server.engine import EngineConfig
 from llm_server.engine.constraint import Constraint
 from llm_server.engine.provider import EngineProvider
 from llm_server.engine.runtime import Generation
+from llm_server.structured.config import StructuredConfig
 from llm_server.structured.grammar import compile_output
+from llm_server.structured.stage import Structured
 from tests.engine.calling import MODEL, chat, chunks, events, inside, whole
 from tests.engine.conftest import Configure
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 SEEDS = 20
+YES_OR_NO = OutputFormat(kind="choice", choices=("yes", "no"))
 WORD: dict[str, Any] = {"type": "string", "maxLength": 12}
 
 
@@ -200,15 +204,39 @@ async def test_a_grammar_is_a_fact_of_one_runtime(engine: EngineProvider) -> Non
     assert not EngineProvider(EngineConfig(runtime="openvino")).facts(MODEL).grammar
 
 
-async def test_a_runtime_without_grammars_refuses_them(configure: Configure) -> None:
-    other = EngineProvider(configure(runtime="openvino"))
-    await other.start()
+@pytest_asyncio.fixture(loop_scope="package", scope="module")
+async def unheld(configure: Configure) -> AsyncIterator[EngineProvider]:
+    """The runtime that takes none."""
+    engine = EngineProvider(configure(runtime="openvino"))
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+async def test_a_runtime_without_grammars_refuses_them(unheld: EngineProvider) -> None:
     with pytest.raises(ServerError, match="takes no grammars") as caught:
-        await anext(inside(other).generate(Generation(prompt="a", constraint='start: "b"')))
+        await anext(inside(unheld).generate(Generation(prompt="a", constraint='start: "b"')))
     assert caught.value.kind is ErrorKind.UNSUPPORTED
     with pytest.raises(ServerError, match="follows a grammar"):
-        await only(other, held('start: "b"'))
-    await other.close()
+        await only(unheld, held('start: "b"'))
+    with pytest.raises(ServerError, match="cannot be held to a grammar") as caught:
+        await anext(Structured(unheld)(held('start: "b"'), Context(request_id="test")))
+    assert caught.value.kind is ErrorKind.UNSUPPORTED
+
+
+async def test_a_runtime_without_grammars_is_asked_in_words_and_checked(unheld: EngineProvider) -> None:
+    stage, ctx = Structured(unheld, StructuredConfig(max_attempts=1)), Context(request_id="test")
+    asked = chat("Is water wet?", temperature=0.0, max_tokens=20)
+    texts = []
+    with suppress(ServerError):
+        async for answer in stage(asked.altered(output=YES_OR_NO), ctx):
+            assert isinstance(answer, Completion)
+            texts += [choice.text for choice in answer.choices]
+    note = ctx.structured
+    assert note is not None
+    assert (note.method, note.guarantee) == ("prompt", "validated")
+    assert (note.outcome == "invalid") == (not texts)
+    assert (note.outcome in {"valid", "repaired"}) == (texts in (["yes"], ["no"]))
 
 
 async def test_a_constraint_follows_a_text() -> None:

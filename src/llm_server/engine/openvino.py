@@ -78,8 +78,9 @@ class OpenvinoRuntime:
     async def generate(self, generation: Generation) -> Pieces:
         """Generate; once more if the worker dies before it said anything.
 
-        Refuses a constraint: its pipeline takes grammars of xgrammar, not of llguidance, and one that it
-        cannot compile fails every request in the batch.
+        Refuses a constraint: its pipeline compiles grammars of its own in the step that all requests wait
+        for, for seconds and some for ever, and one that it cannot compile fails them all
+        (``docs/decisions/0004-the-embedded-engine.md``).
         """
         if generation.constraint is not None:
             message = "The OpenVINO runtime takes no grammars; the xllamacpp runtime does."
