@@ -16,7 +16,7 @@ import pytest
 from llm_server.engine import ModelConfig, install
 from tests.end_to_end.front import fronting, provider
 from tests.engine.calling import MODEL, data_dir
-from tests.structured.test_vendors import sent_format
+from tests.structured.accepting import sent_format
 from tests.structured.vendors import MODELS, script
 from tests.upstreams.server import upstream
 from tests.upstreams.upstream import Answer, Request

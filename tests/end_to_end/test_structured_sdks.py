@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tests.end_to_end.front import Front, fronting, provider
 from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
-from tests.structured.test_vendors import sent_format
+from tests.structured.accepting import sent_format
 from tests.structured.vendors import MODELS, script
 from tests.upstreams.server import upstream
 from tests.upstreams.upstream import Answer, Request

@@ -9,12 +9,17 @@ from msgspec import Raw
 
 from llm_server.contract import (
     ChatCall,
+    Chunk,
+    Context,
     ErrorKind,
+    Finish,
     FinishReason,
     Message,
     Role,
     ServerError,
+    Started,
     Text,
+    TextDelta,
     Thinking,
     Tool,
     ToolCall,
@@ -22,7 +27,20 @@ from llm_server.contract import (
     ToolResult,
     Usage,
 )
-from tests.structured.answering import CALLING, GOOD, PERSON, Told, ask, call, calling, choice, schema
+from llm_server.structured.stage import Structured
+from llm_server.testing import FakeProvider, outcome
+from tests.structured.answering import (
+    CALLING,
+    ENFORCED,
+    GOOD,
+    PERSON,
+    Told,
+    ask,
+    call,
+    calling,
+    choice,
+    schema,
+)
 
 BAD = '{"name":"Ada","age":"x"}'
 WEATHER = Tool(name="weather", parameters=Raw(b'{"type":"object","required":["city"]}'))
@@ -61,7 +79,6 @@ async def test_a_wrong_call_is_mended(ways: Any, stream: bool) -> None:
     assert said.parts == calling(BAD, "person").parts
     (result,) = complaint.parts
     assert isinstance(result, ToolResult)
-    assert result.is_error
     assert "/age" in str(result.parts)
     assert second.tools == first.tools
 
@@ -150,13 +167,32 @@ async def test_calls_stream_as_they_come_where_the_caller_says_so() -> None:
     assert "Finish" not in repr(told.answers)
 
 
+async def test_what_a_broken_stream_cost_is_counted_once() -> None:
+    early, late = Usage(input_tokens=10), Usage(input_tokens=10, output_tokens=5)
+    chunks = (
+        Chunk((Started(), early)),
+        Chunk((TextDelta('{"name":1'),)),
+        Chunk((TextDelta("}"),)),
+        Chunk((Finish(FinishReason.STOP),)),
+        Chunk((late,)),
+    )
+    provider = FakeProvider(script=lambda _: chunks, facts=ENFORCED)
+    ctx = Context(request_id="r")
+    asked = call(schema(PERSON), stream=True, stream_structured="partial")
+    answers, error = await outcome(Structured(provider)(asked, ctx))
+    assert error is not None
+    told = [event for one in answers if isinstance(one, Chunk) for event in one.events]
+    assert [event for event in told if isinstance(event, Usage)] == [early]
+    assert ctx.wasted == Usage(output_tokens=5)
+
+
 async def test_no_tokens_are_spent_on_what_is_no_wrong_call() -> None:
     cut = msgspec.structs.replace(calling('{"name":"A', "person"), finish=FinishReason.LENGTH)
     filtered = choice(Text("No."), finish=FinishReason.CONTENT_FILTER)
-    for said, outcome in ((cut, "truncated"), (filtered, "filtered")):
+    for said, word in ((cut, "truncated"), (filtered, "filtered")):
         told, provider = await ask(required(), said)
         assert told.choice == said
-        assert told.note == f"tool {outcome} 1"
+        assert told.note == f"tool {word} 1"
         assert len(provider.calls) == 1
 
 

@@ -154,7 +154,7 @@ async def test_the_model_is_told_what_is_wrong() -> None:
     assert "-1" in complaint.text
 
 
-async def test_a_tool_s_error_is_a_tool_s_result() -> None:
+async def test_what_is_wrong_with_a_call_is_its_tools_answer() -> None:
     _, provider = await ask(forcing(PERSON), BAD, GOOD)
     again = provider.calls[1]
     assert isinstance(again, ChatCall)
@@ -162,7 +162,6 @@ async def test_a_tool_s_error_is_a_tool_s_result() -> None:
     assert said.parts == calling(BAD, "person").parts
     (result,) = complaint.parts
     assert isinstance(result, ToolResult)
-    assert result.is_error
     assert result.call_id == "call_1"
 
 

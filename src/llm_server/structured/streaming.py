@@ -71,7 +71,7 @@ class Passing:
         self._until = _SAYING
         self._hold_calls = hold_calls
         self.said = False
-        self.usage = Usage()
+        self.usage = self._told = Usage()
         self.broken: Verdict | None = None
 
     def feed(self, answer: Answer) -> Sequence[Chunk]:
@@ -92,12 +92,20 @@ class Passing:
         if self._hold_calls and ToolDelta in kinds:
             self._until = _END
         elif self.said and self._until is _SAYING:
+            self._told = self.usage
             return (chunk,)
         self._held.append(chunk)
         if self._until.isdisjoint(kinds):
             return ()
         told, self._held, self._until, self.said = self._held, [], _SAYING, True
+        self._told = self.usage
         return told
+
+    @property
+    def untold(self) -> Usage:
+        """The tokens that the caller has not been told of."""
+        names = Usage.__struct_fields__
+        return Usage(**{name: getattr(self.usage, name) - getattr(self._told, name) for name in names})
 
     def _passed(self, chunk: Chunk) -> Chunk:
         told: list[Event] = []

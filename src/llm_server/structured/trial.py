@@ -120,6 +120,7 @@ class Trial:
             self._ended(passing.verdicts)
             return None
         if passing.said:
+            self._allowance.spent = passing.untold
             raise self._failed(passing.broken)
         verdict = await self._until_valid(passing.broken, 1)
         self._ended([verdict])

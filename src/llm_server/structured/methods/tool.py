@@ -44,7 +44,7 @@ class _Calling:
         return tuple([call.arguments or "{}" for call in calls]) or said_in_text(choice)
 
     def again(self, choice: Choice, complaint: str) -> tuple[Message, ...]:
-        """Return the calls with what was said before them, and the complaint as their tools' error.
+        """Return the calls with what was said before them, and the complaint as what their tools answered.
 
         Thoughts go back only signed: their model insists on them then, and no other may be given them.
         """
@@ -54,7 +54,7 @@ class _Calling:
             if isinstance(part, ToolCall | Text) or (isinstance(part, Thinking) and part.signature)
         )
         results = tuple(
-            ToolResult(call_id=call.id, parts=(Text(complaint),), is_error=True)
+            ToolResult(call_id=call.id, parts=(Text(complaint),))
             for call in turn
             if isinstance(call, ToolCall)
         )
