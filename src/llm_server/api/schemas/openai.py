@@ -233,6 +233,8 @@ class StructuredOutputs(RequestModel):
     regex: Pattern | None = None
     choice: Alternatives | None = None
     grammar: str | None = Field(default=None, description="Lark or EBNF.")
+    json_object: bool | None = None
+    structural_tag: None = Field(default=None, description="Not supported.")
 
 
 class JsonSchemaFormat(RequestModel):
@@ -329,7 +331,7 @@ class ChatCompletionRequest(Sampled):
     def _one_form(self) -> Self:
         guided = (self.guided_json, self.guided_regex, self.guided_choice, self.guided_grammar)
         more = self.structured_outputs or StructuredOutputs()
-        asked = (*guided, more.json_, more.regex, more.choice, more.grammar)
+        asked = (*guided, more.json_, more.regex, more.choice, more.grammar, more.json_object or None)
         plain = self.response_format is None or self.response_format.type == "text"
         if sum(form is not None for form in asked) + (not plain) > 1:
             raise ValueError("the answer can have one form only")

@@ -11,6 +11,7 @@ from llm_server.wire.openai import types as wire
 from llm_server.wire.reading import invalid, object_or_empty
 
 _FORMAT = "response_format"
+_NOTHING = (Raw(b""), Raw(b"null"))
 
 
 def output_format(request: wire.ChatRequest) -> OutputFormat | None:
@@ -36,6 +37,10 @@ def _forms(request: wire.ChatRequest) -> Iterator[tuple[str, OutputFormat]]:
     yield from _guided("guided_", *guided)
     if own := request.structured_outputs:
         yield from _guided("structured_outputs.", own.json, own.regex, own.choice, own.grammar)
+        if own.json_object:
+            yield "structured_outputs.json_object", OutputFormat(kind="json_object")
+        if own.structural_tag not in _NOTHING:
+            raise invalid("structured_outputs.structural_tag", "structural tags are not supported here.")
 
 
 def _json_schema(wanted: wire.JsonSchema) -> OutputFormat:
@@ -57,16 +62,25 @@ def _json_schema(wanted: wire.JsonSchema) -> OutputFormat:
 def _guided(
     prefix: str, schema: Raw, regex: str | None, choice: list[str] | None, grammar: str | None
 ) -> Iterator[tuple[str, OutputFormat]]:
-    """Yield the forms in vLLM's words (https://docs.vllm.ai/en/latest/features/structured_outputs.html)."""
-    if object_or_empty(schema) != Raw(b""):
+    """Yield the forms in vLLM's words (https://docs.vllm.ai/en/latest/features/structured_outputs.html).
+
+    A schema may be given as its text, too.
+    """
+    if schema not in _NOTHING:
         path = f"{prefix}json"
-        yield path, OutputFormat(kind="json_schema", schema=_schema(schema, path), strict=True)
+        yield path, OutputFormat(kind="json_schema", schema=_schema(_untexted(schema), path), strict=True)
     if regex is not None:
         yield f"{prefix}regex", OutputFormat(kind="regex", pattern=regex)
     if choice is not None:
         yield f"{prefix}choice", OutputFormat(kind="choice", choices=tuple(choice))
     if grammar is not None:
         yield f"{prefix}grammar", OutputFormat(kind="grammar", grammar=grammar)
+
+
+def _untexted(raw: Raw) -> Raw:
+    """Return what stands in the text that ``raw`` is; ``raw`` itself if that is no object."""
+    inside = msgspec.json.decode(raw, type=str).strip().encode() if bytes(raw)[:1] == b'"' else b""
+    return Raw(inside) if inside[:1] == b"{" else raw
 
 
 def _schema(raw: Raw, path: str) -> Raw:

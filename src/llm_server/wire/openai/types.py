@@ -227,6 +227,8 @@ class StructuredOutputs(Request, frozen=True):
     regex: Pattern | None = None
     choice: Alternatives | None = None
     grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: Raw = Raw(b"")
 
 
 class StreamOptions(Request, frozen=True):
