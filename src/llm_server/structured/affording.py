@@ -1,6 +1,6 @@
 """What of a schema a grammar compiler can be asked for: native code that does not end cannot be stopped."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_server.structured.keywords import STRUCTURE, is_schema, subschemas
@@ -8,6 +8,8 @@ from llm_server.structured.relaxing import MAX_REPEATED, Keeping, Node
 
 MAX_TOGETHER = 8
 """Most patterns for one text: llguidance intersects eight in milliseconds, sixteen perhaps in minutes."""
+MAX_NAMES = 24
+"""Most patterns for the names of one object: each is compared with each, and more in seconds."""
 _MAX_STEPS = 20_000
 _MAX_LEVELS = 64
 
@@ -17,8 +19,19 @@ def affordable(schema: Node) -> Keeping:
     nodes = list(_nodes(schema))
     counts = [node[key] for node in nodes for key in ("maxItems", "minItems") if key in node]
     repeated = MAX_REPEATED if sum(counts) <= MAX_REPEATED else MAX_REPEATED // (2 * len(counts))
-    several = sum("pattern" in node for node in nodes) > MAX_TOGETHER
-    return Keeping(patterns=not (several and _crowded(schema)), repeated=repeated)
+    crowded = [
+        sum(map(weigh, nodes)) > most and _crowded(schema, weigh, most)
+        for weigh, most in ((_patterns, MAX_TOGETHER), (_names, MAX_NAMES))
+    ]
+    return Keeping(patterns=not crowded[0], names=not crowded[1], repeated=repeated)
+
+
+def _patterns(node: Node) -> int:
+    return int("pattern" in node)
+
+
+def _names(node: Node) -> int:
+    return len(node.get("patternProperties", ()))
 
 
 def _nodes(node: Node) -> Iterator[Node]:
@@ -31,24 +44,26 @@ def _nodes(node: Node) -> Iterator[Node]:
                 left += [each for _, each in subschemas(node)]
 
 
-def _crowded(schema: Node) -> bool:
-    """Tell whether more than :data:`MAX_TOGETHER` patterns may have to be intersected for one text.
+def _crowded(schema: Node, weigh: Callable[[Node], int], most: int) -> bool:
+    """Tell whether more than ``most`` of what ``weigh`` counts may have to be intersected for one value.
 
-    An upper bound is counted: parts of an ``allOf`` add up even where their patterns are for different texts.
+    An upper bound is counted: parts of an ``allOf`` add up even where they are about different values.
     """
     definitions = schema.get("$defs", {})
-    counter = _Together(definitions)
-    return any(counter.count(each) > MAX_TOGETHER for each in (schema, *definitions.values()))
+    counter = _Together(definitions, weigh, most)
+    return any(counter.count(each) > most for each in (schema, *definitions.values()))
 
 
 class _Together:
-    def __init__(self, definitions: Node) -> None:
+    def __init__(self, definitions: Node, weigh: Callable[[Node], int], most: int) -> None:
         self._definitions = definitions
+        self._weigh = weigh
+        self._most = most
         self._steps = 0
         self._counts: dict[int, int] = {}
 
     def count(self, root: Any) -> int:
-        """Return the most patterns that meet in ``root``; far too many when counting takes too long."""
+        """Return the most that meets in ``root``; too many when counting takes too long."""
         self._counts = {}
         return self._count(root, _MAX_LEVELS)
 
@@ -56,18 +71,18 @@ class _Together:
         if not is_schema(node) or levels == 0:
             return 0
         if STRUCTURE.isdisjoint(node):
-            return int("pattern" in node)
+            return self._weigh(node)
         known = self._counts.get(id(node))
         if known is not None:
             return known
         self._steps += 1
         if self._steps > _MAX_STEPS:
-            return MAX_TOGETHER + 1
+            return self._most + 1
         self._counts[id(node)] = 0  # where a reference leads back, nothing is added
         merged = sum(self._count(each, levels - 1) for each in self._conjuncts(node))
         branches = max((self._count(each, levels - 1) for each in _branches(node)), default=0)
         inside = max((self._count(each, levels - 1) for each in _inside(node)), default=0)
-        self._counts[id(node)] = total = merged + branches + max(inside, int("pattern" in node))
+        self._counts[id(node)] = total = merged + branches + max(inside, self._weigh(node))
         return total
 
     def _conjuncts(self, node: Node) -> list[Any]:

@@ -20,9 +20,10 @@ MAX_REPEATED = 20_000
 
 
 class Keeping(Struct, frozen=True):
-    """What a relaxed schema keeps: ``patterns`` that automata run, and counts of up to ``repeated``."""
+    """What a relaxed schema keeps: patterns for texts, patterns for names, counts of up to ``repeated``."""
 
     patterns: bool = True
+    names: bool = True
     repeated: int = MAX_REPEATED
 
 
@@ -67,8 +68,9 @@ class _Relaxing:
     def _names(self, node: Node) -> None:
         """Properties named by a pattern without automaton may have any name and any value."""
         patterns = node.get("patternProperties", {})
-        if not all(map(_buildable, patterns)):
-            node["patternProperties"] = {key: each for key, each in patterns.items() if _buildable(key)}
+        kept = {key: each for key, each in patterns.items() if self._keeping.names and _buildable(key)}
+        if len(kept) < len(patterns):
+            node["patternProperties"] = kept
             node["additionalProperties"] = True
             self._lost.update(("additionalProperties", "patternProperties"))
 
