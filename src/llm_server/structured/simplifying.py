@@ -90,7 +90,7 @@ class _Simplifier:
         if len(copy) == 1:
             return any(self._comparison.within(each, copy["type"]) for each in targets)
         options = node.get("anyOf", node.get("oneOf", ()))
-        return bool(options) and all(self._comparison.within(each, copy["type"]) for each in options)
+        options = node.get("anyOf") or node.get("oneOf") or ()
 
     def _all_disjoint(self, options: list[Any]) -> bool:
         if len(options) > MAX_COMPARED:
