@@ -89,8 +89,8 @@ class _Simplifier:
             return False
         if len(copy) == 1:
             return any(self._comparison.within(each, copy["type"]) for each in targets)
-        options = node.get("anyOf", node.get("oneOf", ()))
-        options = node.get("anyOf") or node.get("oneOf") or ()
+        options: list[Any] = node.get("anyOf") or node.get("oneOf") or []
+        return bool(options) and all(self._comparison.within(each, copy["type"]) for each in options)
 
     def _all_disjoint(self, options: list[Any]) -> bool:
         if len(options) > MAX_COMPARED:
