@@ -30,10 +30,12 @@ from llm_server.contract import (
     State,
     Text,
     TextDelta,
+    Way,
 )
 from llm_server.engine import pytorch
 from llm_server.engine.provider import EngineProvider
 from llm_server.engine.steering import Rein
+from llm_server.structured.abilities import abilities
 from llm_server.structured.stage import Structured
 from tests.engine.calling import completion, events, whole
 from tests.engine.scripted import CONTEXT, ENDLESS, MODEL, WORDS, Scripted, config, opened
@@ -262,7 +264,7 @@ async def test_what_it_refuses_is_asked_for_in_words(relaxed: EngineProvider, mo
 
 
 async def test_a_grammar_that_it_refuses_is_refused(relaxed: EngineProvider) -> None:
-    with pytest.raises(ServerError, match="outlines_core cannot hold") as caught:
+    with pytest.raises(ServerError, match="cannot be held to a grammar") as caught:
         await only(Structured(relaxed), chat("Hello", NUMBERS))
     assert caught.value.kind is ErrorKind.UNSUPPORTED
 
@@ -272,3 +274,7 @@ async def test_facts(engine: EngineProvider, relaxed: EngineProvider) -> None:
     assert engine.facts(MODEL).grammar_exact
     assert relaxed.facts(MODEL).grammar
     assert not relaxed.facts(MODEL).grammar_exact
+    assert (await abilities(Structured(engine), MODEL))["grammar"] == (Way("grammar", "exact"),)
+    able = await abilities(Structured(relaxed), MODEL)
+    assert able["grammar"] == ()
+    assert able["regex"] == (Way("grammar", "relaxed"), Way("prompt", "validated"))

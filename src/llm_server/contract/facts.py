@@ -67,6 +67,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     grammar_exact: bool = True
     """Whether it is held to the grammar as it is given; otherwise an engine makes its own of the form, which
     may let more through, or refuses."""
+    grammar_without: frozenset[str] = frozenset()
+    """Kinds of form that decoding cannot be held to all the same: names of ``OutputFormat.kind``."""
     guided: bool = False
     """Whether regular expressions, choices and grammars can be asked for in the provider's own words."""
     logprobs: bool = True

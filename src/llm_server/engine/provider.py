@@ -67,7 +67,7 @@ class EngineProvider:
         self._config = config
         self._models = {model.name: Model(model, config) for model in config.models}
         self._on_progress = on_progress
-        facts = replace(_FACTS, grammar=_held(config), grammar_exact=_exactly(config))
+        facts = _steered(config)
         self._facts = {
             model.name: replace(facts, context_tokens=model.context, max_output_tokens=model.context)
             for model in config.models
@@ -212,14 +212,15 @@ def _constraint(call: ChatCall | TextCall) -> tuple[str | None, Form | None]:
     return output.grammar, Form.of(output.made_of) if output.made_of else None
 
 
-def _held(config: EngineConfig) -> bool:
-    """Whether the runtime holds texts to grammars."""
-    return config.runtime in {"xllamacpp", "transformers"} and available()
-
-
-def _exactly(config: EngineConfig) -> bool:
-    """Whether it is the very grammar that it is given."""
-    return config.runtime != "transformers" or config.outlines_backend == "llguidance"
+def _steered(config: EngineConfig) -> Facts:
+    """Return the facts of how the runtime holds texts to forms."""
+    if not available() or config.runtime == "openvino":
+        return _FACTS
+    if config.runtime == "xllamacpp" or config.outlines_backend == "llguidance":
+        return replace(_FACTS, grammar=True)
+    # Of Outlines' engines only its own has no grammars: its `get_cfg_logits_processor` says so.
+    lacking = {"grammar"} if config.outlines_backend == "outlines_core" else set()
+    return replace(_FACTS, grammar=True, grammar_exact=False, grammar_without=frozenset(lacking))
 
 
 def _dropped(call: ChatCall | TextCall) -> Iterator[str]:

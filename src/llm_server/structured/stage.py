@@ -110,7 +110,8 @@ class Structured:
         checked = () if tool is not None else checked_tools(call)
         tools = tool is None and bool(call.tools)
         ways = facts.json_schema, facts.json_object, facts.tools, facts.grammar, facts.guided, tools
-        key = key_of(call, tool, checked), facts.schema_rules, facts.grammar_exact, ways
+        held = facts.grammar_exact, facts.grammar_without
+        key = key_of(call, tool, checked), facts.schema_rules, held, ways
         plan = self._plans.get(key)
         if plan is None:
             if call.output is None and tool is None:

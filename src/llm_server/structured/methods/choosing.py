@@ -45,7 +45,7 @@ def _methods(demand: Demand, facts: Facts, compiled: Compiled | None, *, tools: 
         if demand.tool.strict:
             yield OwnTool(demand.tool.name, loose=True)
         return
-    if compiled is not None and facts.grammar:
+    if compiled is not None and facts.grammar and demand.output.kind not in facts.grammar_without:
         yield Grammar(demand, compiled, exact=facts.grammar_exact)
         if facts.grammar_exact:
             return
