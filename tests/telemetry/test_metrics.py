@@ -122,6 +122,18 @@ def test_every_attempt_of_a_fallback_is_counted_and_the_last_one_names_the_reque
     assert value(got, "requests_total", route=ROUTE, provider="q", model="b", status="200") == 1
 
 
+def test_tokens_are_billed_to_the_model_that_spent_them() -> None:
+    metrics = Metrics(TelemetryConfig(), "1", models=[Target("p", "a"), Target("q", "b")])
+    failed = attempt("a", error=ErrorKind.OUTPUT_INVALID)
+    failed.wasted = Usage(input_tokens=30, output_tokens=15)
+    observe(metrics, context(failed, attempt("b", provider="q")), Usage(input_tokens=40, output_tokens=20))
+    got = scrape(metrics)
+    assert value(got, "tokens_total", kind="input", provider="p", model="a") == 30
+    assert value(got, "tokens_total", kind="output", provider="p", model="a") == 15
+    assert value(got, "tokens_total", kind="input", provider="q", model="b") == 10
+    assert value(got, "tokens_total", kind="output", provider="q", model="b") == 5
+
+
 def test_time_to_first_token_is_for_streams_only() -> None:
     metrics = make()
     observe(metrics, context(attempt(), streamed=False))

@@ -90,6 +90,13 @@ async def test_a_line_tells_the_story_of_a_request() -> None:
     }
 
 
+async def test_an_attempt_tells_what_it_spent_for_nothing() -> None:
+    wasted = Usage(input_tokens=30, output_tokens=15)
+    line = await one_line(context(attempts=[Attempt(provider="p", model="m", wasted=wasted)]))
+    (attempt,) = line["attempts"]
+    assert (attempt["input_tokens"], attempt["output_tokens"]) == (30, 15)
+
+
 async def test_a_failure_tells_the_operator_why() -> None:
     ctx = context()
     ctx.attempts[0].error = ErrorKind.UPSTREAM_ERROR

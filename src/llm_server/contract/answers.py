@@ -36,6 +36,11 @@ class Usage(Struct, frozen=True, kw_only=True):
         names = Usage.__struct_fields__
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        """Return the tokens without those of ``other``."""
+        names = Usage.__struct_fields__
+        return Usage(**{name: getattr(self, name) - getattr(other, name) for name in names})
+
 
 class Started(Struct, frozen=True, kw_only=True):
     """The upstream accepted the request and names its answer."""

@@ -20,6 +20,8 @@ class Attempt(Struct, kw_only=True):
     ended_s: float | None = None
     upstream_id: str = ""
     error: ErrorKind | None = None
+    wasted: Usage = Usage()
+    """Tokens of this try's answers that nobody was given."""
 
     @property
     def upstream_s(self) -> float:
@@ -83,3 +85,9 @@ class Context(Struct, kw_only=True):
     def attempt(self) -> Attempt | None:
         """The latest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+    def waste(self, usage: Usage) -> None:
+        """Note tokens of an answer of the latest attempt that nobody is given."""
+        self.wasted += usage
+        if self.attempts:
+            self.attempts[-1].wasted += usage

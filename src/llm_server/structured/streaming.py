@@ -104,8 +104,7 @@ class Passing:
     @property
     def untold(self) -> Usage:
         """The tokens that the caller has not been told of."""
-        names = Usage.__struct_fields__
-        return Usage(**{name: getattr(self.usage, name) - getattr(self._told, name) for name in names})
+        return self.usage - self._told
 
     def _passed(self, chunk: Chunk) -> Chunk:
         told: list[Event] = []

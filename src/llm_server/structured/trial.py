@@ -107,7 +107,7 @@ class Trial:
         try:
             completion = await (self._settled() if self._passing is None else self._instead(self._passing))
         except BaseException:
-            self._ctx.wasted += self._allowance.spent
+            self._ctx.waste(self._allowance.spent)
             raise
         if completion is None:
             return ()

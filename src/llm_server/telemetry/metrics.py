@@ -125,6 +125,9 @@ class Metrics:
             tried.total.inc()
             tried.duration.observe(attempt.upstream_s)
             upstream_s += attempt.upstream_s
+            if attempt.error is not None and (attempt.wasted.input_tokens or attempt.wasted.output_tokens):
+                self._bill(target, attempt.wasted)
+                usage -= attempt.wasted
         ended = self._ends(ctx.route, target, error.kind if error else None)
         ended.total.inc()
         ended.duration.observe(duration_s)

@@ -19,13 +19,18 @@ MAX_DETAIL = 2_000
 
 
 class AttemptLine(Struct, omit_defaults=True):
-    """An attempt in the request log. ``upstream_id`` is what the provider's support asks for."""
+    """An attempt in the request log. ``upstream_id`` is what the provider's support asks for.
+
+    Its tokens are those of answers that nobody was given.
+    """
 
     provider: str
     model: str
     latency_ms: float
     upstream_id: str = ""
     error: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class RequestLine(Struct, omit_defaults=True, tag_field="event", tag="request"):
@@ -159,6 +164,8 @@ class RequestLog:
             latency_ms=_ms(attempt.upstream_s),
             upstream_id=self._short(attempt.upstream_id),
             error=attempt.error.value if attempt.error else "",
+            input_tokens=attempt.wasted.input_tokens,
+            output_tokens=attempt.wasted.output_tokens,
         )
 
     def _short(self, text: str, limit: int = MAX_NAME) -> str:
