@@ -161,7 +161,7 @@ async def test_every_loss_of_a_translation_is_named(
 LACKING: list[tuple[str, str, dict[str, Any], str]] = [
     ("openai", "cohere", {"n": 2}, "more than one choice"),
     ("openai", "anthropic", {"logprobs": True}, "log probabilities"),
-    ("openai", "anthropic", {"response_format": {"type": "json_object"}}, "JSON response format"),
+    ("openai", "anthropic", {"guided_grammar": 'start: "a"'}, "grammar"),
     ("openai", "openai", {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ("anthropic", "openai", {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
     (

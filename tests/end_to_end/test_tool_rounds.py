@@ -237,7 +237,8 @@ CHOICES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("vendor", ["openai", "anthropic", "gemini", "cohere"])
 async def test_a_choice_of_tools_survives(world: World, vendor: str, choice: str) -> None:
     for_openai, for_anthropic, heard = CHOICES[choice]
-    ask: Any = {"model": f"{vendor}/text", "messages": [{"role": "user", "content": QUESTION}]}
+    case = "tools" if choice in {"required", "one"} else "text"
+    ask: Any = {"model": f"{vendor}/{case}", "messages": [{"role": "user", "content": QUESTION}]}
     await world.openai.chat.completions.create(tool_choice=for_openai, tools=OPENAI_TOOLS, **ask)
     create: Any = world.anthropic.messages.create
     await create(tool_choice=for_anthropic, tools=ANTHROPIC_TOOLS, max_tokens=9, **ask)
@@ -254,6 +255,6 @@ async def test_one_call_at_a_time_survives_both_ways(world: World) -> None:
     create: Any = world.anthropic.messages.create
     choice = {"type": "any", "disable_parallel_tool_use": True}
     limits = {"max_tokens": 9, "tool_choice": choice, "tools": ANTHROPIC_TOOLS}
-    await create(model="openai/text", messages=messages, **limits)
+    await create(model="openai/tool", messages=messages, **limits)
     sent = world.upstreams["openai"].requests[-1].json()
     assert (sent["tool_choice"], sent["parallel_tool_calls"]) == ("required", False)
