@@ -32,28 +32,33 @@ MODELS = {
 REFUSAL = "I cannot help with that."
 
 
-def script(vendor: str, request: Request, text: str) -> Script:
-    """Return the script with which ``vendor`` says ``text`` as ``request`` wants it, or refuses to."""
+def script(vendor: str, request: Request, text: str, *, call: str = "") -> Script:
+    """Return the script with which ``vendor`` says ``text`` as ``request`` wants it, or refuses to.
+
+    ``call``: the tool that is called with it, where not just one is forced.
+    """
     stream = wants_stream(request)
+    asked = request.json()
+    call = call or _forced(asked)
     say = {"gemini": _gemini, "cohere": _cohere, "anthropic": _anthropic}.get(vendor, _openai)
-    body = say(request.json(), text, stream=stream)
+    body = say(call, text, stream=stream)
     kind = "text/event-stream" if stream else "application/json"
     return Script((Head(200, {"content-type": kind}, None if stream else len(body)), body))
 
 
-def _openai(asked: dict[str, Any], text: str, *, stream: bool) -> bytes:
+def _openai(call: str, text: str, *, stream: bool) -> bytes:
     refused = Choice(parts=(Refusal(text),))
-    return _encoded(OPENAI_CHAT, refused if text == REFUSAL else _said(asked, text), stream=stream)
+    return _encoded(OPENAI_CHAT, refused if text == REFUSAL else _said(call, text), stream=stream)
 
 
-def _anthropic(asked: dict[str, Any], text: str, *, stream: bool) -> bytes:
+def _anthropic(call: str, text: str, *, stream: bool) -> bytes:
     refused = Choice(parts=(Text(text),), finish=FinishReason.REFUSAL)
-    return _encoded(ANTHROPIC_MESSAGES, refused if text == REFUSAL else _said(asked, text), stream=stream)
+    return _encoded(ANTHROPIC_MESSAGES, refused if text == REFUSAL else _said(call, text), stream=stream)
 
 
-def _said(asked: dict[str, Any], text: str) -> Choice:
-    if tool := _forced(asked):
-        return Choice(parts=(ToolCall("call_1", tool, text),), finish=FinishReason.TOOL_CALLS)
+def _said(call: str, text: str) -> Choice:
+    if call:
+        return Choice(parts=(ToolCall("call_1", call, text),), finish=FinishReason.TOOL_CALLS)
     return Choice(parts=(Text(text),))
 
 
@@ -68,20 +73,24 @@ def _encoded(codec: Codec, choice: Choice, *, stream: bool) -> bytes:
 
 
 def _forced(asked: dict[str, Any]) -> str:
+    """Return the tool that a request of any vendor forces, if it is just one."""
     choice = asked.get("tool_choice")
-    if not isinstance(choice, dict):
-        return ""
-    return str(choice.get("name") or choice["function"]["name"])
-
-
-def _gemini(asked: dict[str, Any], text: str, *, stream: bool) -> bytes:
+    if isinstance(choice, dict):
+        return str(choice.get("name") or choice.get("function", {}).get("name") or "")
+    if choice == "REQUIRED" and len(asked["tools"]) == 1:
+        return str(asked["tools"][0]["function"]["name"])
     config = asked.get("toolConfig", {}).get("functionCallingConfig", {})
+    (name,) = config.get("allowedFunctionNames") or [""]
+    return str(name)
+
+
+def _gemini(call: str, text: str, *, stream: bool) -> bytes:
     part: dict[str, Any] = {"text": text}
     reason = "STOP"
     if text == REFUSAL:
         reason = "SAFETY"
-    elif config.get("mode") == "ANY":
-        part = {"functionCall": {"name": config["allowedFunctionNames"][0], "args": _object(text)}}
+    elif call:
+        part = {"functionCall": {"name": call, "args": _object(text)}}
     candidate = {"content": {"parts": [part], "role": "model"}, "finishReason": reason, "index": 0}
     usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
     body = json.dumps({"candidates": [candidate], "usageMetadata": usage, "responseId": "r"}).encode()
@@ -96,15 +105,16 @@ def _object(text: str) -> Any:
     return value if isinstance(value, dict) else {"value": value}
 
 
-def _cohere(asked: dict[str, Any], text: str, *, stream: bool) -> bytes:
-    tools = asked.get("tools") if asked.get("tool_choice") == "REQUIRED" else None
-    reason = "ERROR_TOXIC" if text == REFUSAL else "TOOL_CALL" if tools else "COMPLETE"
+def _cohere(call: str, text: str, *, stream: bool) -> bytes:
+    reason = "ERROR_TOXIC" if text == REFUSAL else "TOOL_CALL" if call else "COMPLETE"
     usage = {"tokens": {"input_tokens": 10, "output_tokens": 5}}
     message: dict[str, Any] = {"role": "assistant", "content": [{"type": "text", "text": text}]}
-    if tools and text != REFUSAL:
-        name = tools[0]["function"]["name"]
-        call = {"id": "c1", "type": "function", "function": {"name": name, "arguments": text}}
-        message = {"role": "assistant", "tool_calls": [call]}
+    if call and text != REFUSAL:
+        function = {"name": call, "arguments": text}
+        message = {
+            "role": "assistant",
+            "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+        }
     if not stream:
         return json.dumps({"id": "a1", "message": message, "finish_reason": reason, "usage": usage}).encode()
     return b"".join(_frame(event) for event in _cohere_events(message, reason, usage)) + b"data: [DONE]\n\n"
