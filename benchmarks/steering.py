@@ -3,12 +3,13 @@
 Needs the extra ``outlines`` and a model: ``--model`` is a folder as on Hugging Face, or a GGUF file. Without
 them nothing is measured: PyTorch is too large to be installed for it. The server runs as its operator would
 run it; two requests at a time ask for each kind of form in turns, so that different forms are held at the
-same time; every other one is streamed. Each answer is checked here.
+same time; every other one is streamed. Each answer is checked here. CPU time is the server's, with prompts.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -82,8 +83,8 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def server(model: Path, backend: str) -> Iterator[str]:
-    """Run a server; yield its address."""
+def server(model: Path, backend: str) -> Iterator[tuple[str, int]]:
+    """Run a server; yield its address and process id."""
     with tempfile.TemporaryDirectory() as folder:
         engine = {
             "runtime": "transformers",
@@ -97,7 +98,7 @@ def server(model: Path, backend: str) -> Iterator[str]:
         with (Path(folder) / "log").open("w+") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
             try:
-                yield ready(process, Path(folder) / "log")
+                yield ready(process, Path(folder) / "log"), process.pid
             finally:
                 process.terminate()
                 process.wait(60)
@@ -163,11 +164,13 @@ def streamed(said: str) -> tuple[str, str, int]:
 
 
 def measure(model: Path, backend: str, requests: int) -> None:
-    with server(model, backend) as address, ThreadPoolExecutor(2) as pool:
+    with server(model, backend) as (address, pid), ThreadPoolExecutor(2) as pool:
         for form in FORMS.values():  # what is compiled once does not count
             asked(address, form, 0)
+        began_s = cpu_s(pid)
         jobs = [(name, seed) for seed in range(requests) for name in FORMS]
         answers = list(pool.map(lambda job: asked(address, FORMS[job[0]], job[1]), jobs))
+        used_s = cpu_s(pid) - began_s
     for name in FORMS:
         own = [answer for (kind, _), answer in zip(jobs, answers, strict=True) if kind == name]
         counted = Counter(answer.outcome for answer in own)
@@ -175,9 +178,15 @@ def measure(model: Path, backend: str, requests: int) -> None:
         how = next((answer.how for answer in own if answer.how not in {"", "streamed"}), "")
         told = ", ".join(f"{times} {outcome}" for outcome, times in counted.items() if outcome != "valid")
         speed = f"{1000 * took_s / tokens:7.0f}" if tokens else "      -"
-        print(
-            f"{backend:14} {name:15} {counted['valid']:4} of {len(own):<4} {speed}  {how} {told}", flush=True
-        )
+        valid = f"{counted['valid']} of {len(own)}"
+        print(f"{backend:14} {name:15} {valid:>9} {speed}  {how} {told}", flush=True)
+    all_tokens = sum(answer.tokens for answer in answers)
+    print(f"{backend:14} {1000 * used_s / all_tokens:.0f} CPU ms a token", flush=True)
+
+
+def cpu_s(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
