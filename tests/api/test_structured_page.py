@@ -63,9 +63,11 @@ def test_the_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         module = ModuleType(f"my_package.{name}")
         module.__dict__.update(balanced=lambda value: None, redact=lambda value: value)
         monkeypatch.setitem(sys.modules, f"my_package.{name}", module)
-    (found,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    rules_of, engine_of = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     file = tmp_path / "llm-server.yaml"
-    file.write_text(found)
+    file.write_text(engine_of)
+    assert load(config=file, env={}).settings.engine.runtime == "transformers"
+    file.write_text(rules_of)
     rules = load(config=file, env={}).settings.structured.rules
     assert rules[1].forbidden == ("lorem ipsum", r"\bTODO\b")
     assert len(rules) == 5

@@ -288,3 +288,25 @@ async def test_compiling_leaves_the_loop_free(monkeypatch: pytest.MonkeyPatch) -
     given.set()
     assert (await task).text == "slow"
     assert await prepare(OutputFormat(kind="choice", choices=("slow",))) is await task
+
+
+@pytest.mark.parametrize(
+    "schema", [{"multipleOf": 1_000_003}, {"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]}]
+)
+def test_what_divides_into_too_many_remainders_is_only_checked(schema: dict[str, Any]) -> None:
+    compiled = of_schema({"type": "integer", **schema})
+    assert (compiled.guarantee, compiled.dropped) == ("relaxed", ("multipleOf",))
+    assert lets(compiled, 12) == [True]
+
+
+@pytest.mark.parametrize("multiple", [0.01, 60, 1_000])
+def test_usual_multiples_are_enforced(multiple: float) -> None:
+    compiled = of_schema({"type": "number", "multipleOf": multiple})
+    assert compiled.guarantee == "exact"
+    assert lets(compiled, 3_000, 0.001) == [True, False]
+
+
+def test_a_regular_expression_without_an_automaton_is_refused_in_words() -> None:
+    with pytest.raises(ServerError, match="look-around") as raised:
+        compile_output(OutputFormat(kind="regex", pattern="(?=a)a"))
+    assert raised.value.kind is ErrorKind.INVALID_REQUEST

@@ -1,6 +1,7 @@
 """Reading what a model wrote: strictly, partly, leniently; never inventing."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -98,3 +99,20 @@ def test_no_value_is_nested_deeper_than_its_readers_go(opening: str, levels: int
             read(text)
     with pytest.raises(ValueError, match="deep"):
         parsing.lenient(f"Here: {text}")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E+400", "1" * 310 + ".5"])
+@pytest.mark.parametrize("read", [parsing.strict, parsing.partial, parsing.lenient])
+def test_a_number_that_no_double_holds_is_none(read: Callable[[str], Any], number: str) -> None:
+    with pytest.raises(ValueError, match="number"):
+        read(f'{{"a": [{number}]}}')
+
+
+def test_a_text_that_only_looks_like_such_a_number_is_read() -> None:
+    assert parsing.strict('{"a": "1e999", "b": 1e308}') == {"a": "1e999", "b": 1e308}
+
+
+@pytest.mark.parametrize("read", [parsing.strict, parsing.lenient])
+def test_half_of_a_surrogate_pair_is_no_text(read: Callable[[str], Any]) -> None:
+    with pytest.raises(ValueError, match=r"escape|surrogate"):
+        read('{"a": "\\ud800"}')

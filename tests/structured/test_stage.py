@@ -16,10 +16,12 @@ from llm_server.contract import (
     EmbedCall,
     ErrorKind,
     Facts,
+    FinishReason,
     Message,
     Opaque,
     OutputFormat,
     Problem,
+    Refusal,
     Role,
     Sampling,
     ServerError,
@@ -339,3 +341,24 @@ async def test_the_next_model_is_asked_when_one_cannot() -> None:
     assert ctx.structured is not None
     assert ctx.structured.method == "prompt"
     assert ctx.wasted == Usage(input_tokens=30, output_tokens=15)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_was_cut_where_it_might_go_on_is_none(stream: bool) -> None:
+    for output, said in (
+        (schema({"type": "integer"}), "12"),
+        (OutputFormat(kind="choice", choices=("yes", "yes please")), "yes"),
+    ):
+        cut = choice(Text(said), finish=FinishReason.LENGTH)
+        told, _ = await ask(call(output, stream=stream), cut, facts=Facts(grammar=True))
+        assert told.note == "grammar truncated 1"
+        assert told.choice.finish is FinishReason.LENGTH
+    whole = choice(Text(GOOD), finish=FinishReason.LENGTH)
+    told, _ = await ask(call(schema(PERSON), stream=stream), whole, facts=Facts(grammar=True))
+    assert told.note == "grammar valid 1"
+
+
+async def test_the_words_of_a_refusal_are_kept() -> None:
+    told, _ = await ask(call(schema(PERSON)), choice(Refusal("No.")), facts=Facts())
+    assert told.ctx.structured is not None
+    assert told.ctx.structured.raw_text == "No."

@@ -1,6 +1,8 @@
 """What of a schema a grammar compiler can be asked for: native code that does not end cannot be stopped."""
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from math import prod
 from typing import Any
 
 from llm_server.structured.keywords import STRUCTURE, is_schema, subschemas
@@ -10,6 +12,8 @@ MAX_TOGETHER = 8
 """Most patterns for one text: llguidance intersects eight in milliseconds, sixteen perhaps in minutes."""
 MAX_NAMES = 24
 """Most patterns for the names of one object: each is compared with each, and more in seconds."""
+MAX_REMAINDERS = 1_000
+"""Most remainders of all ``multipleOf`` together: ten thousand take a second, a million minutes."""
 _MAX_STEPS = 20_000
 _MAX_LEVELS = 64
 
@@ -23,7 +27,19 @@ def affordable(schema: Node) -> Keeping:
         sum(map(weigh, nodes)) > most and _crowded(schema, weigh, most)
         for weigh, most in ((_patterns, MAX_TOGETHER), (_names, MAX_NAMES))
     ]
-    return Keeping(patterns=not crowded[0], names=not crowded[1], repeated=repeated)
+    remainders = prod({_remainders(node["multipleOf"]) for node in nodes if node.get("multipleOf")})
+    return Keeping(
+        patterns=not crowded[0],
+        names=not crowded[1],
+        multiples=remainders <= MAX_REMAINDERS,
+        repeated=repeated,
+    )
+
+
+def _remainders(multiple: float) -> int:
+    """Return how many remainders an automaton that divides by ``multiple``, digit by digit, keeps apart."""
+    digits = "".join(map(str, Decimal(str(multiple)).normalize().as_tuple().digits))
+    return int(digits)
 
 
 def _patterns(node: Node) -> int:

@@ -26,6 +26,8 @@ MAX_PATTERN = 512
 MAX_EXPANDED, MAX_ALL_EXPANDED = 5_000, 20_000
 """Most atoms of a regular expression with its repetitions written out, and of all of a schema: a match takes
 up to 0.1 microseconds for each of them and each character. In 300 published schemas the most are 255."""
+MAX_PATTERNS = 500
+"""Most regular expressions of the whole schema: compiling one takes up to half a millisecond."""
 MAX_ENUM = 2_000
 """Most values of one ``enum``."""
 MAX_PROPERTIES = 5_000

@@ -238,8 +238,10 @@ def _bound(what: str, size: int, limit: int, unit: str) -> None:
 
 
 def _refused(kind: ErrorKind, what: str, why: str) -> ServerError:
-    """Return the error with the first line of ``why``: the rest quotes the grammar back."""
-    return ServerError(kind, f"{what}: {shortened(why.partition(chr(10))[0])}.", detail=why[:2_000])
+    """Return the error with the line of ``why`` that says it: the rest quotes the grammar back."""
+    first, *rest = why.splitlines() or [""]
+    line = next((line.removeprefix("error: ") for line in rest if line.startswith("error: ")), first)
+    return ServerError(kind, f"{what}: {shortened(line)}.", detail=why[:2_000])
 
 
 _COMPILERS = {

@@ -23,6 +23,9 @@ _ENDS: dict[FinishReason, Outcome] = {
 """Ends that are no answers, and are the caller's to see as what they are."""
 
 
+_CUT = Problem("", "length", "an answer that ended", "one that the limit of tokens cut off")
+
+
 class Verdict(Struct, frozen=True, kw_only=True):
     """What a choice is.
 
@@ -95,7 +98,8 @@ class Judge:
         """Return what ``choice`` is; ``lenient``: whether slips are forgiven models held to nothing."""
         outcome = ended(choice)
         if outcome is not None:
-            return Verdict(outcome=outcome, choice=choice)
+            refusal = "".join([part.text for part in choice.parts if type(part) is Refusal])
+            return Verdict(outcome=outcome, choice=choice, raw_text=refusal)
         if not self.method.calls and any(type(part) is ToolCall for part in choice.parts):
             return self._pending(choice, lenient=lenient)
         cut = choice.finish is FinishReason.LENGTH
@@ -113,6 +117,8 @@ class Judge:
             texts.append(answer.text)
             problems += answer.problems
             repaired = repaired or answer.repaired
+        if cut and not problems and any(map(self._goes_on, words)):
+            problems = (_CUT,)
         if problems:
             outcome = "truncated" if cut else "invalid"
             seen = self._shaped(choice, list(words)) if cut else choice
@@ -128,6 +134,10 @@ class Judge:
         """Return the answer in a choice that was judged valid, in the caller's form."""
         calls = [part.arguments for part in choice.parts if isinstance(part, ToolCall)]
         return calls[0] if self.demand.tool is not None and calls else choice.text
+
+    def _goes_on(self, said: str) -> bool:
+        """Whether ``said``, which has the form, might be the beginning of a longer answer that has it too."""
+        return not self.method.json or said.rstrip()[-1:].isdigit()
 
     def _pending(self, choice: Choice, *, lenient: bool) -> Verdict:
         verdict = self._calls.verdict(choice, lenient=lenient) if self._calls else None

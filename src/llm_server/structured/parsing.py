@@ -5,6 +5,7 @@ No value is nested deeper than :data:`~.validation.MAX_DEPTH`: jiter ends at 200
 """
 
 import re
+from math import isfinite
 from typing import Any
 
 import jiter
@@ -16,6 +17,8 @@ from llm_server.structured.validation import MAX_DEPTH
 _FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n?(?P<inside>.*?)```", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _QUOTES = ('"', "'", "`")
+_VAST = re.compile(r"[0-9][eE]\+?0*[1-9][0-9]{2}|[0-9]{300}")
+"""Where a number may be that no double holds (the largest is about 1.8e308): readers make it infinite."""
 MAX_REPAIRED = 256 * 1024
 """Characters up to which a broken text is read leniently: that is slow Python."""
 
@@ -26,15 +29,17 @@ def strict(text: str, *, unique: bool = True) -> Any:
     Without ``unique`` a key may be said twice, and its last value counts, as in ECMAScript's ``JSON.parse``.
 
     Raises:
-        ValueError: it is none (RFC 8259), says a key twice, which readers read differently, has a NaN, or is
-            nested too deeply.
+        ValueError: it is none (RFC 8259), says a key twice, which readers read differently, has a NaN or a
+            number that is too large for a double, or is nested too deeply.
     """
-    return jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=unique)
+    value = jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=unique)
+    return _finite(value) if _VAST.search(text) else value
 
 
 def partial(text: str) -> Any:
     """Return the value of the beginning of a JSON text, as far as it goes; raises ``ValueError``."""
-    return jiter.from_json(text.encode(), allow_inf_nan=False, partial_mode="trailing-strings")
+    value = jiter.from_json(text.encode(), allow_inf_nan=False, partial_mode="trailing-strings")
+    return _finite(value) if _VAST.search(text) else value
 
 
 def written(value: Any) -> str:
@@ -81,6 +86,18 @@ def _repaired(text: str) -> Any:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict | list) or deeper(value, MAX_DEPTH):
         raise ValueError("no JSON value, or one that is nested too deeply")
+    written(_finite(value))  # lone surrogates have no UTF-8: a UnicodeEncodeError is a ValueError
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value``; raises ``ValueError`` for a number in it that is infinite."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, float) and not isfinite(each):
+            raise ValueError("a number is too large for a double")
+        left += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
     return value
 
 

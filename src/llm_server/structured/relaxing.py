@@ -20,10 +20,11 @@ MAX_REPEATED = 20_000
 
 
 class Keeping(Struct, frozen=True):
-    """What a relaxed schema keeps: patterns for texts, patterns for names, counts of up to ``repeated``."""
+    """What a relaxed schema keeps: patterns for texts and for names, multiples, counts up to ``repeated``."""
 
     patterns: bool = True
     names: bool = True
+    multiples: bool = True
     repeated: int = MAX_REPEATED
 
 
@@ -60,6 +61,8 @@ class _Relaxing:
     def _kept(self, keyword: str, value: Any) -> bool:
         if keyword == "pattern":
             return self._keeping.patterns and _buildable(value)
+        if keyword == "multipleOf" and not self._keeping.multiples:
+            return False
         if keyword in _COUNTS:
             return bool(value <= self._keeping.repeated)
         smallest, largest = _SPELLED.get(keyword, (0, 0))

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from llm_server.structured.bounds import (
     MAX_BYTES,
+    MAX_PATTERNS,
     MAX_SOURCE_BYTES,
     check_bounds,
     check_nesting,
@@ -82,6 +83,8 @@ def _checked(text: bytes) -> Schema:
         refuse((), f"it has {size} bytes without its descriptions; at most {MAX_BYTES} are taken.")
     check_bounds(document)
     patterns = count_patterns(document)
+    if patterns > MAX_PATTERNS:
+        refuse((), f"it has {patterns} patterns; at most {MAX_PATTERNS} are taken.")
     if objection := _objection(lambda: build(value, draft, formats=True, patterns=patterns)):
         refuse(*objection)
     return Schema(canonical, sha256(canonical).hexdigest(), draft, value, document, patterns)
