@@ -137,7 +137,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("JSONSCHEMABENCH", DATA)))
     parser.add_argument("--each", type=int, help="at most so many schemas of each category")
     parser.add_argument("--peers", type=int, default=5, help="the same for the other backends (default: 5)")
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds for one schema (default: 5)")
+    parser.add_argument(
+        "--limit", type=float, default=5.0, help="processor seconds for a schema (default: 5)"
+    )
     parser.add_argument("--refused", action="store_true", help="say which schemas are not right, and why")
     parser.add_argument("--write", action="store_true", help="put the table into the documentation")
     return parser.parse_args()
