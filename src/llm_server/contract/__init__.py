@@ -32,7 +32,7 @@ from llm_server.contract.calls import (
     Tool,
     ToolChoice,
 )
-from llm_server.contract.context import Attempt, Context, StructuredNote
+from llm_server.contract.context import Attempt, Context, Priority, StructuredNote
 from llm_server.contract.conversion import Conversion, FormKind, TransformStep, Way
 from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
@@ -112,6 +112,7 @@ __all__ = [
     "Part",
     "Plan",
     "Pool",
+    "Priority",
     "Problem",
     "Provider",
     "Reasoning",

@@ -1,5 +1,6 @@
 """The story of one request, written while it happens."""
 
+from enum import IntEnum
 from typing import Literal
 
 from msgspec import Struct
@@ -7,6 +8,14 @@ from msgspec import Struct
 from llm_server.contract.answers import Usage
 from llm_server.contract.errors import ErrorKind, Problem
 from llm_server.contract.schemas import SchemaVersion
+
+
+class Priority(IntEnum):
+    """Who goes first where requests wait, and who is shed last: lower numbers."""
+
+    INTERACTIVE = 0
+    DEFAULT = 1
+    BATCH = 2
 
 
 class Attempt(Struct, kw_only=True):
@@ -18,6 +27,8 @@ class Attempt(Struct, kw_only=True):
     started_s: float = 0.0
     first_byte_s: float | None = None
     ended_s: float | None = None
+    queued_s: float = 0.0
+    """Seconds that it waited for a place at the upstream."""
     upstream_id: str = ""
     error: ErrorKind | None = None
     wasted: Usage = Usage()
@@ -67,6 +78,7 @@ class Context(Struct, kw_only=True):
     started_s: float = 0.0
     deadline_s: float | None = None
     """``perf_counter`` value after which the caller no longer waits, or ``None``."""
+    priority: Priority = Priority.DEFAULT
     max_attempts: int | None = None
     """Answers that may be asked of one model until one has the form demanded; ``None`` by default."""
     attempts: list[Attempt] = []

@@ -148,8 +148,13 @@ class HttpResponse(Protocol):
 class Pool(Protocol):
     """Connections to one upstream origin. Implemented in pool/, used by providers/."""
 
-    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
+    def send(
+        self, request: HttpRequest, ctx: Context | None = None
+    ) -> AbstractAsyncContextManager[HttpResponse]:
         """Send; the connection is back, or closed if the body was not read to its end, on leaving.
+
+        ``ctx`` tells how urgent the request is and until when an answer is of use; its latest attempt is told
+        how long it waited for a place.
 
         Raises ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT``, ``UPSTREAM_TRUNCATED`` or ``OVERLOADED``.
         """

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llm_server.contract import ErrorKind, HttpRequest, HttpResponse, Secret, ServerError
+from llm_server.contract import Context, ErrorKind, HttpRequest, HttpResponse, Secret, ServerError
 from llm_server.pool.config import PoolConfig
 from llm_server.pool.slots import Slots
 
@@ -35,7 +35,11 @@ class AiohttpPool:
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
-    async def send(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+    async def send(
+        self,
+        request: HttpRequest,
+        ctx: Context | None = None,  # noqa: ARG002 - the port names it
+    ) -> AsyncIterator[HttpResponse]:
         """Send ``request`` and give its answer; see :class:`llm_server.contract.Pool`.
 
         Raises:

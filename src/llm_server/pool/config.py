@@ -1,10 +1,48 @@
 """Settings of the pool room."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class AdaptiveConfig(BaseModel):
+    """How the number of requests at one upstream follows what it can take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=True, description="Off: `max_connections` alone is the limit.")
+    initial: int = Field(default=64, ge=1, description="Requests at once before anything is known.")
+    floor: int = Field(default=4, ge=1, description="The limit never falls below.")
+
+
+class BreakerConfig(BaseModel):
+    """When an upstream that fails is left alone for a while."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=True, description="Off: every request is tried, however many failed.")
+    consecutive_failures: int = Field(default=5, ge=1, description="Failures in a row that open it.")
+    failure_share: Share = Field(
+        default=0.85, description="Share of failures among the requests of the last `window_s` that opens it."
+    )
+    min_requests: int = Field(
+        default=20, ge=1, description="Requests in the window below which the share says nothing."
+    )
+    window_s: Seconds = Field(default=30.0, description="Seconds that are looked back.")
+    open_s: Seconds = Field(
+        default=5.0,
+        description="Seconds that it stays open at first; doubled each time it fails again.",
+    )
+    max_open_s: Seconds = Field(default=300.0, description="Seconds that it stays open at most.")
+    probe_path: str | None = Field(
+        default=None,
+        description="A path below the base URL that is asked (GET) while it is open; any answer below 500 "
+        "closes it. Without one the next request is the probe.",
+    )
 
 
 class PoolConfig(BaseModel):
@@ -12,15 +50,23 @@ class PoolConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    transport: Literal["direct", "aiohttp"] = Field(
+        default="direct",
+        description="`direct` is the fast one. `aiohttp` goes through HTTP proxies and takes odd servers.",
+    )
     max_connections: int = Field(
         default=256,
         ge=1,
         description="Requests on their way to this upstream at once; each has a connection.",
     )
+    min_connections: int = Field(
+        default=0, ge=0, description="Idle connections that are opened ahead and kept for the next requests."
+    )
     max_waiting: int = Field(
         default=1024,
         ge=0,
-        description="Requests that may wait for a connection; those beyond are refused with 429.",
+        description="Requests that may wait for a connection; those beyond are refused with 429, the least "
+        "urgent first.",
     )
     acquire_timeout_s: Seconds = Field(
         default=10.0,
@@ -28,6 +74,9 @@ class PoolConfig(BaseModel):
     )
     connect_timeout_s: Seconds = Field(
         default=10.0, description="Seconds for name resolution, TCP connection and TLS handshake together."
+    )
+    write_timeout_s: Seconds = Field(
+        default=60.0, description="Seconds in which nothing of a request's body could be sent."
     )
     first_byte_timeout_s: Seconds = Field(
         default=300.0,
@@ -40,7 +89,15 @@ class PoolConfig(BaseModel):
         default=900.0, description="Seconds for the whole exchange, streams included."
     )
     keepalive_s: Seconds = Field(
-        default=30.0, description="Seconds that an idle connection is kept for the next request."
+        default=30.0,
+        description="Seconds that an idle connection is kept for the next request, up to a tenth less.",
+    )
+    max_age_s: Seconds = Field(
+        default=600.0,
+        description="Seconds after which a connection takes no further request, up to a tenth less.",
+    )
+    max_header_bytes: int = Field(
+        default=64 * 1024, ge=1024, description="Largest block of headers that is read of an answer."
     )
     max_response_bytes: int = Field(
         default=64 * 1024 * 1024,
@@ -48,5 +105,21 @@ class PoolConfig(BaseModel):
         description="Largest whole answer that is read, after decompression.",
     )
     proxy_from_env: bool = Field(
-        default=False, description="Obey `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment."
+        default=False,
+        description="Obey `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment (aiohttp only).",
+    )
+    ca_file: Path | None = Field(
+        default=None, description="Certificates to trust instead of the system's (PEM)."
+    )
+    client_cert_file: Path | None = Field(
+        default=None, description="Certificate to show to the upstream (mTLS, PEM)."
+    )
+    client_key_file: Path | None = Field(
+        default=None, description="Its private key, where the certificate's file has none."
+    )
+    adaptive: AdaptiveConfig = Field(
+        default=AdaptiveConfig(), description="How the limit follows what the upstream can take."
+    )
+    breaker: BreakerConfig = Field(
+        default=BreakerConfig(), description="When an upstream that fails is left alone for a while."
     )

@@ -135,7 +135,7 @@ class HttpProvider:
             attempt.dialect = self._dialect.name
             attempt.started_s = attempt.started_s or time.perf_counter()
         try:
-            async with self._pool.send(request) as response:
+            async with self._pool.send(request, ctx) as response:
                 self._note(response, ctx)
                 if not 200 <= response.status < 300:
                     raise await self._refused(response)
