@@ -50,6 +50,7 @@ from llm_server.contract.messages import (
     ToolResult,
 )
 from llm_server.contract.ports import (
+    JSON_BODY,
     Dialect,
     Events,
     Handler,
@@ -78,6 +79,7 @@ from llm_server.contract.schemas import (
 from llm_server.contract.secret import Secret
 
 __all__ = [
+    "JSON_BODY",
     "Answer",
     "Attempt",
     "Block",

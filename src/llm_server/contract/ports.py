@@ -77,13 +77,17 @@ class Provider(Protocol):
         ...
 
 
+JSON_BODY = (("content-type", "application/json"),)
+"""The headers of a request that has nothing but a body of JSON."""
+
+
 class HttpRequest(Struct, frozen=True, kw_only=True):
     """A request to an upstream. ``path`` is below the provider's base URL; ``dropped`` names lost fields."""
 
     path: str
     body: bytes = b""
     method: str = "POST"
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = JSON_BODY
     dropped: tuple[str, ...] = ()
 
 

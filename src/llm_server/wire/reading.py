@@ -45,7 +45,7 @@ def invalid(path: str, message: str) -> ServerError:
 
 def check_parts(messages: Sequence[Any], limit: int) -> None:
     """Refuse ``messages`` whose contents have more than ``limit`` parts in all."""
-    count = sum([len(message.content) for message in messages if isinstance(message.content, list)])
+    count = sum([len(message.content) for message in messages if type(message.content) is list])
     if count > limit:
         raise invalid("messages", f"expected at most {limit} content parts in all messages, got {count}.")
 

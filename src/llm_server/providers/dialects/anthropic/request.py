@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw, json
 
 from llm_server.contract import (
+    JSON_BODY,
     Call,
     ChatCall,
     CountCall,
@@ -85,7 +86,7 @@ def encode(call: Call, facts: Facts) -> HttpRequest:
     dropped.extend(name for name in _SAMPLING if name in facts.refuses and fields.pop(name, None) is not None)
     return HttpRequest(
         path="v1/messages/count_tokens" if counting else "v1/messages",
-        headers=_headers(call),
+        headers=(*JSON_BODY, *_headers(call)),
         body=json.encode(fields),
         dropped=tuple(dict.fromkeys(dropped)),
     )

@@ -89,6 +89,13 @@ class Answer(Struct, frozen=True):
     x_groq: GroqExtra | None = None
 
 
+class KnownAnswer(Answer, frozen=True, forbid_unknown_fields=True):
+    """A whole answer that holds nothing at its top level but what is known here, used or not."""
+
+    system_fingerprint: Any = None
+    service_tier: Any = None
+
+
 class Vector(Struct, frozen=True):
     """One embedding: numbers, or base64 of little-endian float32."""
 
