@@ -1,4 +1,4 @@
-"""The short way for text events says exactly what the long way says: any stream, any order, either dialect."""
+"""The short way for text events says what the long way says: any stream, any order, either dialect."""
 
 from typing import Any
 
