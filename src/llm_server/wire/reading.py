@@ -104,7 +104,11 @@ class Reader(Generic[T]):
         ``…+N more``, says how many are not told (950 also stands for more).
         """
         found: dict[str, None] = {}
-        for name in self._shape.unknown(_unread(body)):
+        try:
+            value = msgspec.json.decode(body)
+        except msgspec.DecodeError:  # a number that nobody reads and no double holds
+            value = _unread(body)
+        for name in self._shape.unknown(value):
             found[name] = None
             if len(found) == _ENOUGH_NAMES:
                 break
