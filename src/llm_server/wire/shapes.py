@@ -106,8 +106,8 @@ class Shape(Struct, dict=True):
     def unknown(self, value: object, path: str = "") -> Iterator[str]:
         """Yield the paths (array places as ``[]``) of the fields in ``value`` that this shape does not know.
 
-        ``value`` is read, or ``Raw`` that is not. A field that says nothing (null, an empty array or object) is
-        not yielded.
+        ``value`` is read, or ``Raw`` that is not. A field that says nothing (null, an empty array or object)
+        is not yielded.
         """
         inside = opened(value)
         if isinstance(inside, list) and self.item is not None and self.item._names:
