@@ -2,10 +2,10 @@
 
 import math
 import time
+from functools import lru_cache
 
+from llm_server.api.sink import Headers
 from llm_server.contract import Context, ErrorKind, ServerError, StructuredNote
-
-Headers = list[tuple[bytes, bytes]]
 
 MAX_VALUE = 4096
 """Characters of a header's value: half of what proxies commonly take for all headers together."""
@@ -19,8 +19,12 @@ _POINTLESS = frozenset(
 def story(ctx: Context, content_type: bytes) -> Headers:
     """Return the headers of every answer: ids, and :func:`course`."""
     request_id = ctx.request_id.encode()
-    ids = [(b"x-request-id", request_id), (b"request-id", request_id)]
-    return [(b"content-type", content_type), *ids, *course(ctx)]
+    return [
+        (b"content-type", content_type),
+        (b"x-request-id", request_id),
+        (b"request-id", request_id),
+        *course(ctx),
+    ]
 
 
 def course(ctx: Context) -> Headers:
@@ -30,12 +34,17 @@ def course(ctx: Context) -> Headers:
     first byte of a stream, to the end of a whole answer. ``x-llm-server-overhead-ms`` is the rest.
     """
     headers = _attempts(ctx) if ctx.attempt is not None else []
-    for name, values in ((b"x-llm-server-dropped", ctx.dropped), (b"x-llm-server-estimated", ctx.estimated)):
-        if values:
-            headers.append((name, _plain(", ".join(dict.fromkeys(values)))))
+    if ctx.dropped:
+        headers.append((b"x-llm-server-dropped", _listed(ctx.dropped)))
+    if ctx.estimated:
+        headers.append((b"x-llm-server-estimated", _listed(ctx.estimated)))
     if ctx.structured is not None:
         headers.append((b"x-llm-server-structured", _plain(_structured(ctx.structured))))
     return headers
+
+
+def _listed(names: list[str]) -> bytes:
+    return _plain(", ".join(dict.fromkeys(names)))
 
 
 def _structured(note: StructuredNote) -> str:
@@ -47,15 +56,19 @@ def _structured(note: StructuredNote) -> str:
 
 def _attempts(ctx: Context) -> Headers:
     latest = ctx.attempts[-1]
-    upstream_s = sum(attempt.upstream_s for attempt in ctx.attempts)
+    upstream_s = sum([attempt.upstream_s for attempt in ctx.attempts])
     overhead_s = max(0.0, time.perf_counter() - ctx.started_s - upstream_s)
     return [
-        (b"x-llm-server-provider", _plain(latest.provider)),
-        (b"x-llm-server-model", _plain(latest.model)),
+        *_answered_by(latest.provider, latest.model),
         (b"x-llm-server-attempts", b"%d" % len(ctx.attempts)),
         (b"x-llm-server-upstream-ms", b"%.2f" % (upstream_s * 1000)),
         (b"x-llm-server-overhead-ms", b"%.3f" % (overhead_s * 1000)),
     ]
+
+
+@lru_cache(maxsize=1024)
+def _answered_by(provider: str, model: str) -> Headers:
+    return [(b"x-llm-server-provider", _plain(provider)), (b"x-llm-server-model", _plain(model))]
 
 
 def retry(error: ServerError) -> Headers:
@@ -71,5 +84,7 @@ def retry(error: ServerError) -> Headers:
 
 def _plain(text: str) -> bytes:
     """Header-safe: printable ASCII only, bounded; anything else a caller smuggled in becomes ``?``."""
+    if len(text) <= MAX_VALUE and text.isascii() and text.isprintable():
+        return text.encode()
     text = text.replace("…", "...")[:MAX_VALUE]
     return "".join(c if " " <= c <= "~" else "?" for c in text).encode()
