@@ -19,7 +19,16 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from llm_server.contract import Attempt, Context, ErrorKind, ServerError, State, Target, Usage
+from llm_server.contract import (
+    Attempt,
+    Context,
+    ErrorKind,
+    Priority,
+    ServerError,
+    State,
+    Target,
+    Usage,
+)
 from llm_server.telemetry.config import TelemetryConfig
 from llm_server.telemetry.families import Families
 
@@ -33,7 +42,7 @@ UNROUTED = Target(NOWHERE, OTHER)
 
 
 class Sources(NamedTuple):
-    """Where the gauges come from, asked at each scrape: numbers of each pool, state of each provider."""
+    """Where numbers come from, asked at each scrape: those of each pool, the state of each provider."""
 
     pools: Callable[[], Mapping[str, Mapping[str, int]]] = dict
     states: Callable[[], Mapping[str, State]] = dict
@@ -95,6 +104,8 @@ class Metrics:
         self._tried: dict[tuple[Target, ErrorKind | None], _Tried] = {}
         self._first: dict[Target, Histogram] = {}
         self._tokens: dict[tuple[Target, str], Counter] = {}
+        self._waits: dict[str, Histogram] = {}
+        self._counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
 
     def started(self, ctx: Context) -> None:
         """Count a request as in flight."""
@@ -125,6 +136,8 @@ class Metrics:
             tried.total.inc()
             tried.duration.observe(attempt.upstream_s)
             upstream_s += attempt.upstream_s
+            if attempt.queued_s:
+                self._waited(attempt)
             if attempt.error is not None and (attempt.wasted.input_tokens or attempt.wasted.output_tokens):
                 self._bill(target, attempt.wasted)
                 usage -= attempt.wasted
@@ -137,11 +150,9 @@ class Metrics:
         self._bill(target, usage)
 
     def refresh(self) -> None:
-        """Read the sources into the gauges."""
+        """Read the sources into the gauges and counters."""
         for provider, stats in self._sources.pools().items():
-            for stat, gauge in self.families.pool.items():
-                if stat in stats:
-                    gauge.labels(provider).set(stats[stat])
+            self._pool(provider, stats)
         for provider, current in self._sources.states().items():
             for state in State:
                 self.families.state.labels(provider, state.value).set(state is current)
@@ -170,6 +181,24 @@ class Metrics:
         """Take this worker's gauges out of the shared numbers; its counts stay."""
         if self._shared is not None:
             mark_process_dead(os.getpid(), path=str(self._shared))  # type: ignore[no-untyped-call]  # untyped there
+
+    def _pool(self, provider: str, stats: Mapping[str, int]) -> None:
+        families = self.families
+        for stat, gauge in families.pool.items():
+            if stat in stats:
+                gauge.labels(provider).set(stats[stat])
+        for stat, counter in families.pool_counts.items():
+            self._count(counter, stats.get(stat, 0), provider)
+        for priority in Priority:
+            name = priority.name.lower()
+            families.pool_waiting.labels(provider, name).set(stats.get(f"waiting_{name}", 0))
+            self._count(families.pool_shed, stats.get(f"shed_{name}", 0), provider, name)
+
+    def _count(self, counter: Counter, total: int, *labels: str) -> None:
+        """Bring a series up to a number that its source has counted since the start."""
+        key = (counter, labels)
+        counter.labels(*labels).inc(max(0, total - self._counted.get(key, 0)))
+        self._counted[key] = total
 
     def _admit(self, attempt: Attempt) -> None:
         if len(self._known) < self._limit:
@@ -208,6 +237,12 @@ class Metrics:
                 self.families.upstream.labels(*labels),
             )
         return tried
+
+    def _waited(self, attempt: Attempt) -> None:
+        series = self._waits.get(attempt.provider)
+        if series is None:
+            series = self._waits[attempt.provider] = self.families.pool_wait.labels(attempt.provider)
+        series.observe(attempt.queued_s)
 
     def _bill(self, target: Target, usage: Usage) -> None:
         for kind, tokens in (
