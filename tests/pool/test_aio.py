@@ -1,4 +1,4 @@
-"""The pool against a scripted upstream: reuse, limits, every timeout, every way to break, and no secrets."""
+"""The transport over aiohttp: reuse, every timeout, every way to break, and no secrets."""
 
 import asyncio
 import gzip
@@ -10,8 +10,9 @@ from contextlib import aclosing
 import pytest
 
 from llm_server.contract import ErrorKind, HttpRequest, Secret, ServerError
-from llm_server.pool import AiohttpPool, PoolConfig
-from tests.upstreams.script import Close, Head, Hold, Idle, Raw, Reset, Script
+from llm_server.pool.aio import AiohttpTransport
+from llm_server.pool.config import PoolConfig
+from tests.upstreams.script import Close, Head, Idle, Raw, Reset, Script
 from tests.upstreams.server import scripted
 from tests.upstreams.upstream import Upstream
 
@@ -20,8 +21,8 @@ POST = HttpRequest(path="chat", body=b"{}")
 JSON = {"content-type": "application/json"}
 
 
-def pool_for(up: Upstream, **config: object) -> AiohttpPool:
-    return AiohttpPool(
+def pool_for(up: Upstream, **config: object) -> AiohttpTransport:
+    return AiohttpTransport(
         f"{up.url}/v1/", PoolConfig.model_validate(config), {"authorization": Secret(f"Bearer {KEY}")}
     )
 
@@ -30,12 +31,12 @@ def whole(body: bytes = b"{}", status: int = 200, **headers: str) -> Script:
     return Script((Head(status, JSON | headers, len(body)), body))
 
 
-async def fetch(pool: AiohttpPool, request: HttpRequest = POST) -> tuple[int, bytes]:
-    async with pool.send(request) as response:
+async def fetch(pool: AiohttpTransport, request: HttpRequest = POST) -> tuple[int, bytes]:
+    async with pool.exchange(request) as response:
         return response.status, await response.read()
 
 
-async def failure(pool: AiohttpPool) -> ServerError:
+async def failure(pool: AiohttpTransport) -> ServerError:
     with pytest.raises(ServerError) as caught:
         await fetch(pool)
     return caught.value
@@ -58,7 +59,7 @@ async def test_request_arrives_as_given_with_the_pools_headers_and_none_of_a_bro
 async def test_headers_of_an_answer_have_lower_case_names() -> None:
     async with scripted(whole(**{"X-Request-ID": "r1"})) as up:
         pool = pool_for(up)
-        async with pool.send(POST) as response:
+        async with pool.exchange(POST) as response:
             assert response.headers["x-request-id"] == "r1"
         await pool.close()
 
@@ -70,7 +71,7 @@ async def test_connection_is_reused_after_a_whole_body_and_cookies_are_forgotten
             await fetch(pool)
         assert up.total_connections == 1
         assert all("cookie" not in request.headers for request in up.requests)
-        assert pool.stats() == {"open": 1, "busy": 0, "waiting": 0, "limit": 256}
+        assert pool.stats() == {"open": 1, "idle": 1, "opened": 1, "reused": 2, "resent": 0}
         await pool.close()
         await up.wait_closed()
         assert pool.stats()["open"] == 0
@@ -114,7 +115,7 @@ async def test_redirect_is_an_answer_and_is_not_followed() -> None:
 async def test_leaving_early_closes_the_connection() -> None:
     async with scripted(Script((Head(), b"data: 1\n\n", Idle()))) as up:
         pool = pool_for(up)
-        async with pool.send(POST) as response, aclosing(response.chunks()) as pieces:
+        async with pool.exchange(POST) as response, aclosing(response.chunks()) as pieces:
             assert await anext(pieces) == b"data: 1\n\n"
         await up.wait_abandoned()
         await up.wait_closed()
@@ -132,54 +133,7 @@ async def test_cancelling_closes_the_connection(steps: tuple[object, ...]) -> No
         with pytest.raises(asyncio.CancelledError):
             await task
         await up.wait_closed()
-        assert pool.stats() == {"open": 0, "busy": 0, "waiting": 0, "limit": 256}
-        await pool.close()
-
-
-async def test_requests_beyond_the_limit_wait_and_those_beyond_the_queue_are_refused() -> None:
-    hold = Hold()
-    async with scripted(whole().before(hold)) as up:
-        pool = pool_for(up, max_connections=1, max_waiting=1)
-        first = asyncio.create_task(fetch(pool))
-        await up.wait_requests()
-        second = asyncio.create_task(fetch(pool))
-        refused = await asyncio.create_task(
-            failure(pool)
-        )  # tasks begin in order: the second one waits by now
-        assert pool.stats() == {"open": 1, "busy": 1, "waiting": 1, "limit": 1}
-        assert (refused.kind, refused.retry_after_s) == (ErrorKind.OVERLOADED, 1.0)
-        hold.until.set()
-        assert await first == await second == (200, b"{}")
-        assert up.total_connections == 1
-        await pool.close()
-
-
-async def test_waiting_ends_with_the_acquire_timeout_and_frees_its_place() -> None:
-    hold = Hold()
-    async with scripted(whole().before(hold)) as up:
-        pool = pool_for(up, max_connections=1, acquire_timeout_s=0.01)
-        first = asyncio.create_task(fetch(pool))
-        await up.wait_requests()
-        assert (await failure(pool)).kind is ErrorKind.OVERLOADED
-        assert pool.stats()["waiting"] == 0
-        hold.until.set()
-        await first
-        assert await fetch(pool) == (200, b"{}")
-        await pool.close()
-
-
-async def test_cancelled_waiter_gives_its_place_on() -> None:
-    hold = Hold()
-    async with scripted(whole().before(hold)) as up:
-        pool = pool_for(up, max_connections=1, max_waiting=2)
-        first = asyncio.create_task(fetch(pool))
-        await up.wait_requests()
-        second, third = (asyncio.create_task(fetch(pool)) for _ in range(2))
-        await asyncio.create_task(failure(pool))  # tasks begin in order: both wait by now
-        second.cancel()
-        hold.until.set()
-        assert await first == await third == (200, b"{}")
-        assert pool.stats()["busy"] == 0
+        assert pool.stats()["open"] == 0
         await pool.close()
 
 
@@ -215,7 +169,7 @@ async def test_connecting_has_its_own_timeout() -> None:
             for one in filler:
                 one.setblocking(False)
                 one.connect_ex(listener.getsockname())
-            pool = AiohttpPool(
+            pool = AiohttpTransport(
                 f"http://127.0.0.1:{listener.getsockname()[1]}", PoolConfig(connect_timeout_s=0.05), {}
             )
             error = await failure(pool)
@@ -229,7 +183,7 @@ async def test_connecting_has_its_own_timeout() -> None:
 async def test_nobody_listening_is_unreachable() -> None:
     async with scripted(whole()) as up:
         url = up.url
-    pool = AiohttpPool(url, PoolConfig(), {"x-api-key": Secret(KEY)})
+    pool = AiohttpTransport(url, PoolConfig(), {"x-api-key": Secret(KEY)})
     assert (await failure(pool)).kind is ErrorKind.UPSTREAM_UNREACHABLE
     await pool.close()
 

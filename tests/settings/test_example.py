@@ -57,6 +57,10 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
     for section in SECTIONS:
         assert written[section].keys() == getattr(settings, section).__class__.model_fields.keys()
         assert getattr(shown, section) == getattr(settings, section)
+    for section in ("adaptive", "breaker"):
+        assert (
+            written["pool"][section].keys() == getattr(settings.pool, section).__class__.model_fields.keys()
+        )
     assert written["engine"]["models"][0].keys() == ModelConfig.model_fields.keys()
     assert (shown.discover, shown.default_model) == (settings.discover, settings.default_model)
 

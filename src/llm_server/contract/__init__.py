@@ -49,6 +49,7 @@ from llm_server.contract.messages import (
     ToolCall,
     ToolResult,
 )
+from llm_server.contract.pools import PoolReport, QuotaReport
 from llm_server.contract.ports import (
     JSON_BODY,
     Dialect,
@@ -114,9 +115,11 @@ __all__ = [
     "Part",
     "Plan",
     "Pool",
+    "PoolReport",
     "Priority",
     "Problem",
     "Provider",
+    "QuotaReport",
     "Reasoning",
     "ReasoningDelta",
     "Refusal",

@@ -79,6 +79,8 @@ class Context(Struct, kw_only=True):
     deadline_s: float | None = None
     """``perf_counter`` value after which the caller no longer waits, or ``None``."""
     priority: Priority = Priority.DEFAULT
+    desperate: bool = False
+    """Whether every target is ejected: an upstream that is left alone because it failed is to be tried."""
     max_attempts: int | None = None
     """Answers that may be asked of one model until one has the form demanded; ``None`` by default."""
     attempts: list[Attempt] = []

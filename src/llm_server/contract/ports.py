@@ -12,6 +12,7 @@ from llm_server.contract.calls import Call
 from llm_server.contract.context import Context
 from llm_server.contract.errors import ServerError
 from llm_server.contract.facts import Facts
+from llm_server.contract.pools import PoolReport
 
 Events = AsyncGenerator[Answer, None]
 """The answer on its way back: chunks, or one whole value. Whoever iterates closes it (``aclosing``)."""
@@ -157,15 +158,26 @@ class Pool(Protocol):
     ) -> AbstractAsyncContextManager[HttpResponse]:
         """Send; the connection is back, or closed if the body was not read to its end, on leaving.
 
-        ``ctx`` tells how urgent the request is and until when an answer is of use; its latest attempt is told
-        how long it waited for a place.
+        ``ctx`` tells how urgent the request is, until when an answer is of use, and whether it goes to an
+        upstream that is ejected; its latest attempt is told how long it waited for a place.
 
-        Raises ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT``, ``UPSTREAM_TRUNCATED`` or ``OVERLOADED``.
+        Raises ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT``, ``UPSTREAM_TRUNCATED`` or ``UPSTREAM_INVALID``
+        for what went wrong there. Without a call: ``OVERLOADED`` when there is no room, ``UNAVAILABLE`` while
+        the upstream is ejected, ``UPSTREAM_RATE_LIMITED`` while it wants no request, each with
+        ``retry_after_s``, and ``DEADLINE`` when the caller's time was over.
         """
         ...
 
     def stats(self) -> Mapping[str, int]:
-        """Return numbers for metrics: ``open``, ``busy``, ``waiting``, ``limit``."""
+        """Return numbers for metrics.
+
+        ``open``, ``idle``, ``busy``, ``limit``, ``waiting`` and ``waiting_<class>``, ``ejected`` (0 or 1),
+        and since the start ``opened``, ``reused``, ``resent`` and ``shed_<class>``.
+        """
+        ...
+
+    def report(self) -> PoolReport:
+        """Return everything about the upstream, for the operator."""
         ...
 
     async def close(self) -> None:

@@ -1,17 +1,16 @@
-"""A pool over aiohttp: HTTP/1.1 keep-alive, TLS and proxies.
+"""A transport over aiohttp: HTTP/1.1 keep-alive, TLS and proxies.
 
 aiohttp takes a third of a second to import: the first request imports it, not the start of a server.
 """
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llm_server.contract import Context, ErrorKind, HttpRequest, HttpResponse, Secret, ServerError
+from llm_server.contract import ErrorKind, HttpRequest, HttpResponse, Secret, ServerError
 from llm_server.pool.config import PoolConfig
-from llm_server.pool.slots import Slots
 
 if TYPE_CHECKING:
     import aiohttp
@@ -20,8 +19,8 @@ LARGE_BODY_BYTES = 1024 * 1024
 """Bodies from here on are written in pieces, so that one of them does not hold the event loop."""
 
 
-class AiohttpPool:
-    """Connections to the one origin of ``base_url``.
+class AiohttpTransport:
+    """Connections to the one origin of ``base_url``; implements ``Transport``.
 
     ``headers`` (credentials) go with every request and nowhere else: no redirect is followed and no
     request names another host. No cookies are kept. The session is made in the loop that sends first.
@@ -31,41 +30,48 @@ class AiohttpPool:
         self._base_url = base_url.rstrip("/")
         self._config = config
         self._headers = dict(headers)
-        self._slots = Slots(config)
         self._session: aiohttp.ClientSession | None = None
+        self._busy = 0
+        self._exchanges = 0
+        self._opened = 0
 
     @asynccontextmanager
-    async def send(
-        self,
-        request: HttpRequest,
-        ctx: Context | None = None,  # noqa: ARG002 - the port names it
+    async def exchange(
+        self, request: HttpRequest, within_s: float | None = None
     ) -> AsyncIterator[HttpResponse]:
-        """Send ``request`` and give its answer; see :class:`llm_server.contract.Pool`.
+        """Send ``request`` and give its answer; see :class:`llm_server.pool.transport.Transport`.
 
         Raises:
-            ServerError: ``OVERLOADED`` without a free connection, ``UPSTREAM_UNREACHABLE``,
-                ``UPSTREAM_TIMEOUT`` naming the phase, and ``UPSTREAM_INVALID`` for what is not HTTP.
+            ServerError: ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT`` naming the phase, and
+                ``UPSTREAM_INVALID`` for what is not HTTP.
         """
-        async with self._slots.take():
-            deadline_s = asyncio.get_running_loop().time() + self._config.total_timeout_s
-            response = await self._open(request)
+        total_s = self._config.total_timeout_s
+        total_s = total_s if within_s is None else min(total_s, max(within_s, 0.001))
+        self._busy += 1
+        self._exchanges += 1
+        try:
+            deadline_s = asyncio.get_running_loop().time() + total_s
+            response = await self._open(request, total_s)
             try:
                 yield _Response(response, self._config, deadline_s)
             finally:
-                # A body read to its end has given its connection back; any other connection cannot be reused.
+                # A body read to its end has given its connection back; any other cannot be reused.
                 response.close()
+        finally:
+            self._busy -= 1
 
     def stats(self) -> Mapping[str, int]:
-        """Return ``open``, ``busy``, ``waiting`` and ``limit``; ``open`` counts idle connections too."""
+        """Return the connections ``open`` and ``idle``, and how many were ``opened`` and ``reused``."""
         connector = self._session.connector if self._session else None
         # aiohttp does not publish how many connections it keeps.
         idle = sum(map(len, connector._conns.values())) if connector else 0
-        busy = self._slots.busy
+        reused = max(0, self._exchanges - self._opened)
         return {
-            "open": busy + idle,
-            "busy": busy,
-            "waiting": self._slots.waiting,
-            "limit": self._config.max_connections,
+            "open": self._busy + idle,
+            "idle": idle,
+            "opened": self._opened,
+            "reused": reused,
+            "resent": 0,
         }
 
     async def close(self) -> None:
@@ -74,11 +80,11 @@ class AiohttpPool:
         if session is not None:
             await session.close()
 
-    async def _open(self, request: HttpRequest) -> "aiohttp.ClientResponse":
+    async def _open(self, request: HttpRequest, total_s: float) -> "aiohttp.ClientResponse":
         import aiohttp
 
         config = self._config
-        timeout_s = min(config.first_byte_timeout_s, config.total_timeout_s)
+        timeout_s = min(config.first_byte_timeout_s, total_s)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._request(request)
@@ -101,7 +107,7 @@ class AiohttpPool:
         from yarl import URL
 
         if self._session is None:
-            self._session = _session(self._config)
+            self._session = _session(self._config, self._connected)
         body = request.body
         return await self._session.request(
             request.method,
@@ -110,6 +116,9 @@ class AiohttpPool:
             headers=[*request.headers, *((name, value.reveal()) for name, value in self._headers.items())],
             allow_redirects=False,
         )
+
+    async def _connected(self, *_: object) -> None:
+        self._opened += 1
 
 
 class _Response:
@@ -163,16 +172,19 @@ class _Response:
         raise failure
 
 
-def _session(config: PoolConfig) -> "aiohttp.ClientSession":
+def _session(config: PoolConfig, connected: Callable[..., Awaitable[None]]) -> "aiohttp.ClientSession":
     """Return a session that limits nothing itself but the time to connect: the rest has one owner, above."""
     import aiohttp
 
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(connected)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=config.keepalive_s),
         timeout=aiohttp.ClientTimeout(connect=config.connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"user-agent": "llm-server", "accept": "application/json, text/event-stream"},
         trust_env=config.proxy_from_env,
+        trace_configs=[trace],
     )
 
 

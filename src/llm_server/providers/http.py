@@ -103,6 +103,11 @@ class HttpProvider:
         """Return ``READY``, and the kind of the last failure until something succeeds."""
         return State.READY, self._trouble
 
+    @property
+    def pool(self) -> Pool:
+        """What it sends through; providers with the same upstream share one."""
+        return self._pool
+
     def stats(self) -> Mapping[str, int]:
         """Return the pool's numbers, for metrics."""
         return self._pool.stats()

@@ -19,9 +19,18 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from llm_server.contract import Attempt, Context, ErrorKind, ServerError, State, Target, Usage
+from llm_server.contract import (
+    Attempt,
+    Context,
+    ErrorKind,
+    Priority,
+    ServerError,
+    State,
+    Target,
+    Usage,
+)
 from llm_server.telemetry.config import TelemetryConfig
-from llm_server.telemetry.families import OVERHEAD_BUCKETS_S, Families
+from llm_server.telemetry.families import OVERHEAD_BUCKETS_S, WAIT_BUCKETS_S, Families
 from llm_server.telemetry.tallies import Tally, Times
 
 OTHER = "other"
@@ -34,7 +43,7 @@ UNROUTED = Target(NOWHERE, OTHER)
 
 
 class Sources(NamedTuple):
-    """Where the gauges come from, asked at each scrape: numbers of each pool, state of each provider."""
+    """Where numbers come from, asked at each scrape: those of each pool, the state of each provider."""
 
     pools: Callable[[], Mapping[str, Mapping[str, int]]] = dict
     states: Callable[[], Mapping[str, State]] = dict
@@ -100,6 +109,8 @@ class Metrics:
         self._tried: dict[tuple[str, str, ErrorKind | None], _Tried] = {}
         self._first: dict[Target, Times] = {}
         self._tokens: dict[tuple[Target, str], Tally] = {}
+        self._waits: dict[str, Times] = {}
+        self._counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
 
     def started(self, ctx: Context) -> None:
         """Count a request as in flight."""
@@ -129,6 +140,8 @@ class Metrics:
             tried.total.count += 1
             tried.duration.observe(took_s)
             upstream_s += took_s
+            if attempt.queued_s:
+                self._waited(attempt)
             if attempt.error is not None and (attempt.wasted.input_tokens or attempt.wasted.output_tokens):
                 self._bill(target, attempt.wasted)
                 usage -= attempt.wasted
@@ -141,13 +154,11 @@ class Metrics:
         self._bill(target, usage)
 
     def refresh(self) -> None:
-        """Hand over what was tallied, and read the sources into the gauges."""
+        """Hand over what was tallied, and read the sources into the gauges and counters."""
         for tally in self._tallies:
             tally.settle()
         for provider, stats in self._sources.pools().items():
-            for stat, gauge in self.families.pool.items():
-                if stat in stats:
-                    gauge.labels(provider).set(stats[stat])
+            self._pool(provider, stats)
         for provider, current in self._sources.states().items():
             for state in State:
                 self.families.state.labels(provider, state.value).set(state is current)
@@ -177,6 +188,24 @@ class Metrics:
         self.refresh()
         if self._shared is not None:
             mark_process_dead(os.getpid(), path=str(self._shared))  # type: ignore[no-untyped-call]  # untyped there
+
+    def _pool(self, provider: str, stats: Mapping[str, int]) -> None:
+        families = self.families
+        for stat, gauge in families.pool.items():
+            if stat in stats:
+                gauge.labels(provider).set(stats[stat])
+        for stat, counter in families.pool_counts.items():
+            self._count(counter, stats.get(stat, 0), provider)
+        for priority in Priority:
+            name = priority.name.lower()
+            families.pool_waiting.labels(provider, name).set(stats.get(f"waiting_{name}", 0))
+            self._count(families.pool_shed, stats.get(f"shed_{name}", 0), provider, name)
+
+    def _count(self, counter: Counter, total: int, *labels: str) -> None:
+        """Bring a series up to a number that its source has counted since the start."""
+        key = (counter, labels)
+        counter.labels(*labels).inc(max(0, total - self._counted.get(key, 0)))
+        self._counted[key] = total
 
     def _admit(self, attempt: Attempt) -> None:
         if len(self._known) < self._limit:
@@ -224,6 +253,13 @@ class Metrics:
                 self._times(self.families.upstream.labels(*labels), self._buckets_s),
             )
         return tried
+
+    def _waited(self, attempt: Attempt) -> None:
+        times = self._waits.get(attempt.provider)
+        if times is None:
+            series = self.families.pool_wait.labels(attempt.provider)
+            times = self._waits[attempt.provider] = self._times(series, WAIT_BUCKETS_S)
+        times.observe(attempt.queued_s)
 
     def _bill(self, target: Target, usage: Usage) -> None:
         for kind, tokens in (
