@@ -53,7 +53,7 @@ class Routed:
         request = self._planned(call, ctx)
         while True:
             held: list[Answer] = []
-            committed = False
+            committed = complete = False
             answers = self._opened(request)
             try:
                 async for answer in answers:
@@ -66,7 +66,7 @@ class Routed:
                         for early in held:
                             yield early
                     yield answer
-                ctx.attempts[-1].error = None
+                complete = True
                 if not committed:
                     self._answered(request)
                     for late in held:
@@ -78,7 +78,7 @@ class Routed:
                     raise
             finally:
                 await answers.aclose()
-                self._ended(ctx.attempts[-1])
+                self._ended(ctx.attempts[-1], complete=complete)
             await self._pause(request)
 
     def _planned(self, call: Call, ctx: Context) -> Request:
@@ -123,6 +123,7 @@ class Routed:
         """Note that the latest attempt is the one that answers."""
         now_s = self._clock()
         attempt = request.ctx.attempts[-1]
+        attempt.error = None
         if attempt.first_byte_s is None:
             attempt.first_byte_s = now_s
         if request.trip is not None:
@@ -144,7 +145,10 @@ class Routed:
             request.trip = Trip(request.route, request.targets, request.ctx, self._ledger, replan)
         return request.trip
 
-    def _ended(self, attempt: Attempt) -> None:
+    def _ended(self, attempt: Attempt, *, complete: bool) -> None:
+        """Note the end of an attempt, and that its answer was left, if nothing else is known to be wrong."""
+        if not complete and attempt.error is None:
+            attempt.error = ErrorKind.CLIENT_CLOSED
         if attempt.ended_s is None:
             attempt.ended_s = self._clock()
 
