@@ -11,6 +11,8 @@ from llm_server.pipeline.attempts import Timing
 from llm_server.routing import FixedOrder, RoutingConfig
 
 MODEL = "both"
+TURNS = 20
+"""Of the loop, in which everybody comes to a stop who is not waiting for the time to pass."""
 
 
 class VirtualTime:
@@ -26,6 +28,7 @@ class VirtualTime:
         self.now_s = 1000.0
         self.slept_s: list[float] = []
         self.chance = chance
+        self._settling = False
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
 
     @property
@@ -38,20 +41,25 @@ class VirtualTime:
         self.slept_s.append(seconds)
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (self.now_s + seconds, len(self.slept_s), future))
-        asyncio.get_running_loop().call_soon(self._settle, 20)
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle, TURNS)
         await future
 
     def _settle(self, turns: int) -> None:
-        """Give the loop some turns for whatever is ready, then let the time pass."""
+        """Give the loop some turns for whatever is ready, then let the time pass to the next who waits."""
+        loop = asyncio.get_running_loop()
         if turns:
-            asyncio.get_running_loop().call_soon(self._settle, turns - 1)
+            loop.call_soon(self._settle, turns - 1)
             return
         while self._waiting and self._waiting[0][2].done():
             heapq.heappop(self._waiting)
+        self._settling = bool(self._waiting)
         if self._waiting:
             due_s, _, future = heapq.heappop(self._waiting)
             self.now_s = max(self.now_s, due_s)
             future.set_result(None)
+            loop.call_soon(self._settle, TURNS)
 
 
 def routing(
