@@ -107,7 +107,7 @@ def _abilities(routing: FixedOrder, providers: Mapping[str, Structured]) -> Abil
     """Return what tells how a listed model can be held to a form: an alias, by its first target."""
 
     async def told(model: str) -> Mapping[FormKind, Sequence[Way]]:
-        first = routing.candidates(model)[0]
+        first = routing.route(model).targets[0]
         return await abilities(providers[first.provider], first.model)
 
     return told

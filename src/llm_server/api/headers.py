@@ -2,13 +2,22 @@
 
 import math
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 from llm_server.api.sink import Headers
-from llm_server.contract import Context, ErrorKind, ServerError, StructuredNote
+from llm_server.contract import Attempt, Context, ErrorKind, ServerError, StructuredNote
 
 MAX_VALUE = 4096
 """Characters of a header's value: half of what proxies commonly take for all headers together."""
+
+MAX_ATTEMPTED = 16
+"""Attempts that a header lists; a request that made more has a log."""
+MAX_NAME = 128
+"""Characters of a model's name there."""
+
+_NAMES = str.maketrans(dict.fromkeys(",; ", "_"))
+"""What separates attempts and their notes must not stand in a name."""
 
 _POINTLESS = frozenset(
     {ErrorKind.CONFLICT, ErrorKind.UPSTREAM_AUTH, ErrorKind.UPSTREAM_QUOTA, ErrorKind.DEADLINE}
@@ -58,12 +67,25 @@ def _attempts(ctx: Context) -> Headers:
     latest = ctx.attempts[-1]
     upstream_s = sum([attempt.upstream_s for attempt in ctx.attempts])
     overhead_s = max(0.0, time.perf_counter() - ctx.started_s - upstream_s)
-    return [
+    headers = [
         *_answered_by(latest.provider, latest.model),
         (b"x-llm-server-attempts", b"%d" % len(ctx.attempts)),
         (b"x-llm-server-upstream-ms", b"%.2f" % (upstream_s * 1000)),
         (b"x-llm-server-overhead-ms", b"%.3f" % (overhead_s * 1000)),
     ]
+    if len(ctx.attempts) > 1:
+        headers.append((b"x-llm-server-attempted", _plain(_attempted(ctx.attempts))))
+    return headers
+
+
+def _attempted(attempts: Sequence[Attempt]) -> str:
+    """Say how each attempt ended: ``a/x;error=upstream_overloaded;ms=12.3, b/y;ok;ms=250.0``."""
+    told = []
+    for attempt in attempts[:MAX_ATTEMPTED]:
+        name = f"{attempt.provider}/{attempt.model}"[:MAX_NAME].translate(_NAMES)
+        end = "outrun" if attempt.outrun else f"error={attempt.error}" if attempt.error else "ok"
+        told.append(f"{name};{end};ms={attempt.upstream_s * 1000:.1f}")
+    return ", ".join(told if len(attempts) <= MAX_ATTEMPTED else [*told, "..."])
 
 
 @lru_cache(maxsize=1024)
