@@ -249,7 +249,7 @@ def test_names_follow_the_conventions() -> None:
         (described,) = family.describe()
         assert described.name.startswith("llm_server_")
         if described.type == "histogram":
-            assert described.name.endswith("_seconds")
+            assert described.name.endswith(("_seconds", "_texts"))
 
 
 async def test_one_worker_has_nothing_to_keep_fresh() -> None:

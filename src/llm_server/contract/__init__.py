@@ -50,6 +50,7 @@ from llm_server.contract.messages import (
     ToolResult,
 )
 from llm_server.contract.ports import (
+    BatchObserver,
     Dialect,
     Events,
     Handler,
@@ -80,6 +81,7 @@ from llm_server.contract.secret import Secret
 __all__ = [
     "Answer",
     "Attempt",
+    "BatchObserver",
     "Block",
     "Call",
     "ChatCall",

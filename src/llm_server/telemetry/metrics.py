@@ -94,7 +94,7 @@ class Metrics:
         self._ended: dict[tuple[str, Target, ErrorKind | None], _Ended] = {}
         self._tried: dict[tuple[Target, ErrorKind | None], _Tried] = {}
         self._first: dict[Target, Histogram] = {}
-        self._tokens: dict[tuple[Target, str], Counter] = {}
+        self._tokens: dict[tuple[Target, str, bool], Counter] = {}
 
     def started(self, ctx: Context) -> None:
         """Count a request as in flight."""
@@ -134,7 +134,7 @@ class Metrics:
         ended.overhead.observe(max(duration_s - upstream_s, 0.0))
         if ended.errors is not None:
             ended.errors.inc()
-        self._bill(target, usage)
+        self._bill(target, usage, shared=ctx.shared)
 
     def refresh(self) -> None:
         """Read the sources into the gauges."""
@@ -209,7 +209,7 @@ class Metrics:
             )
         return tried
 
-    def _bill(self, target: Target, usage: Usage) -> None:
+    def _bill(self, target: Target, usage: Usage, *, shared: bool = False) -> None:
         for kind, tokens in (
             ("input", usage.input_tokens),
             ("output", usage.output_tokens),
@@ -219,10 +219,11 @@ class Metrics:
         ):
             if not tokens:
                 continue
-            series = self._tokens.get((target, kind))
+            series = self._tokens.get((target, kind, shared))
             if series is None:
-                series = self.families.tokens.labels(target.provider, target.model, kind)
-                self._tokens[target, kind] = series
+                family = self.families.shared_tokens if shared else self.families.tokens
+                series = family.labels(target.provider, target.model, kind)
+                self._tokens[target, kind, shared] = series
             series.inc(tokens)
 
 
