@@ -484,10 +484,10 @@ async def test_closing_ends_what_is_in_flight_and_what_waits() -> None:
 async def test_closing_before_a_group_has_begun_tells_it_too() -> None:
     bench = Bench(max_texts=2)
     tasks = [bench.send(text) for text in "abc"]
-    while not bench.grouped._tasks:
-        await asyncio.sleep(0)
+    await settle(1)
+    assert bench.asked == [("a",)]  # the group was formed in this turn, and has not had a single step
     for task in bench.grouped._tasks:
-        task.cancel()  # it has not had a single step
+        task.cancel()
     await settle()
     assert [failed(task).kind for task in tasks[1:]] == [ErrorKind.UNAVAILABLE] * 2
     await bench.end()

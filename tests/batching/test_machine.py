@@ -1,4 +1,4 @@
-"""Any order of arrivals, answers, failures, leavings and time: nothing is lost, mixed up or answered twice."""
+"""Arrivals, answers, failures, leavings and time in any order: nothing is lost, mixed up or told twice."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -194,8 +194,7 @@ async def test_when_all_leave_the_call_is_cancelled_and_not_joined(table: Table,
 async def test_leaving_before_the_call_has_begun(table: Table) -> None:
     answers = table.shared(chat(), context())
     first = asyncio.create_task(anext(answers, None))
-    while not table.shared._tasks:
-        await asyncio.sleep(0)
+    await settle(1)
     first.cancel()
     await settle()
     assert table.up.given == 0
