@@ -15,6 +15,7 @@ from llm_server.api.backstage import Backstage
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.api.structured import Abilities, Structure
+from llm_server.batching import Grouped, Shared
 from llm_server.catalog import Catalog, Listing
 from llm_server.contract import FormKind, PoolReport, Provider, Secret, State, Target, Way
 from llm_server.pipeline import Counted, Observed, Registered, Routed
@@ -27,6 +28,7 @@ from llm_server.structured.registry import Registry
 from llm_server.structured.rules import Rules
 from llm_server.structured.stage import Structured
 from llm_server.structured.transforms import Conversions
+from llm_server.telemetry.batches import BatchMetrics
 from llm_server.telemetry.log import Redactor, set_up_logging
 from llm_server.telemetry.metrics import Metrics, Sources
 from llm_server.telemetry.observers import Observers
@@ -49,10 +51,13 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     ``metrics_dir`` is where several workers share their numbers.
     """
     sources = _providers(settings)
-    rules = Rules(settings.structured.rules)
-    providers = {name: Structured(each, settings.structured, rules) for name, each in sources.items()}
-    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     metrics = _metrics(settings, sources, metrics_dir)
+    batches, batching = BatchMetrics(metrics.families), settings.batching
+    rules = Rules(settings.structured.rules)
+    grouped = {name: Grouped(each, batching.embeddings, batches) for name, each in sources.items()}
+    formed = {name: Structured(each, settings.structured, rules) for name, each in grouped.items()}
+    providers = {name: Shared(each, batching.single_flight, batches) for name, each in formed.items()}
+    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     requests = _request_log(settings, metrics)
     told = (metrics, requests) if settings.telemetry.request_log else (metrics,)
     observer = Observers(told, lambda name: metrics.families.failures.labels(name).inc())
@@ -66,7 +71,7 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     door = Door(handler, observer, settings.api)
     render = metrics.render if settings.telemetry.metrics else None
     conversions = Conversions(settings.structured.transformers)
-    structure = Structure(conversions, inference, _abilities(routing, providers), listing)
+    structure = Structure(conversions, inference, _abilities(routing, formed), listing)
     upstreams = hosted.upstreams(sources.values())
 
     def pools() -> list[tuple[tuple[str, ...], PoolReport]]:

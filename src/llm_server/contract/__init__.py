@@ -52,6 +52,7 @@ from llm_server.contract.messages import (
 from llm_server.contract.pools import PoolReport, QuotaReport
 from llm_server.contract.ports import (
     JSON_BODY,
+    BatchObserver,
     Dialect,
     Events,
     Handler,
@@ -83,6 +84,7 @@ __all__ = [
     "Again",
     "Answer",
     "Attempt",
+    "BatchObserver",
     "Block",
     "Call",
     "ChatCall",

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llm_server.api.config import ApiConfig
+from llm_server.batching.config import BatchingConfig
 from llm_server.engine.config import EngineConfig
 from llm_server.pool.config import PoolConfig
 from llm_server.providers.config import ProviderConfig
@@ -66,6 +67,9 @@ class Settings(BaseModel):
         default=EngineConfig(), description="The models that this server runs itself."
     )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to providers.")
+    batching: BatchingConfig = Field(
+        default=BatchingConfig(), description="What is sent to providers together."
+    )
     structured: StructuredConfig = Field(
         default=StructuredConfig(), description="How answers are brought into the form that is demanded."
     )
@@ -93,6 +97,7 @@ class Settings(BaseModel):
         "retry",
         "engine",
         "pool",
+        "batching",
         "structured",
         "storage",
         "telemetry",
