@@ -23,6 +23,8 @@ serve: $(VENV)/.local ## Install the server with its embedded model and start it
 	@$(BIN)/llm-server models install smollm2-135m
 	@exec $(BIN)/llm-server serve --host $(HOST) --port $(PORT)
 
+# Tests start many programs: with the variable set, each of them compiles the whole server again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev $(VENV)/.clients programs ## Install all that the tests need and run every test (ARGS: for pytest)
 	$(BIN)/llm-server models install smollm2-135m
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
