@@ -64,9 +64,9 @@ def hold(held: list[Answer], answer: Answer) -> None:
 
 def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: float) -> Events:
     """Note an attempt in ``ctx`` and return its answers; until it is told otherwise, it was abandoned."""
-    attempt = Attempt(provider=target.provider, model=target.model, started_s=now_s)
-    attempt.error = ErrorKind.CLIENT_CLOSED
-    ctx.attempts.append(attempt)
+    ctx.attempts.append(
+        Attempt(provider=target.provider, model=target.model, started_s=now_s, error=ErrorKind.CLIENT_CLOSED)
+    )
     return provider(call.addressed(target.model), ctx)
 
 

@@ -26,6 +26,7 @@ from llm_server.contract import (
 )
 from llm_server.providers.dialects.signatures import HINTS, split_id, unseal
 
+_HINT, _OTHER_HINT = HINTS
 MARK = "~"
 """Between a provider's name and its signature, which is base64 and has none."""
 
@@ -53,7 +54,8 @@ def own(call: ChatCall, reader: Reader, dropped: list[str]) -> ChatCall:
 
     The caller's bytes are changed in the same way, and nowhere else.
     """
-    if reader.presumed and call.raw and not any(hint in call.raw for hint in (b"~", *HINTS)):
+    raw = call.raw
+    if reader.presumed and raw and b"~" not in raw and not (_HINT in raw or _OTHER_HINT in raw):
         return call
     edit = _Edit(reader, raw=bool(call.raw) and call.dialect == reader.dialect)
     messages = tuple(edit.message(message) for message in call.messages)
