@@ -1,6 +1,7 @@
 """Connections to upstreams: limits, reuse, timeouts."""
 
-from llm_server.pool.aio import AiohttpPool
 from llm_server.pool.config import PoolConfig
+from llm_server.pool.limited import AiohttpPool
+from llm_server.pool.transports import transport
 
-__all__ = ["AiohttpPool", "PoolConfig"]
+__all__ = ["AiohttpPool", "PoolConfig", "transport"]
