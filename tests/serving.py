@@ -4,9 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 import uvicorn
+
+from llm_server.api.connection import Connection
+from llm_server.api.lane import Lane
+from llm_server.api.server import Server
 
 
 class _Server(uvicorn.Server):
@@ -24,12 +27,23 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any, drain_s: int = 5) -> AsyncGenerator[str, None]:
-    """Yield the base URL of ``app``, started; leaving shuts it down and waits for its requests."""
+async def serving(app: Server, drain_s: int = 5) -> AsyncGenerator[str, None]:
+    """Yield the base URL of ``app``, started; leaving shuts it down and waits for its requests.
+
+    As in the program, its settings say whether there is a hot lane.
+    """
     # With its protocol named: asyncio turns Nagle's algorithm off for such sockets only, 40 ms a request.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=drain_s)
+    config = uvicorn.Config(
+        app,
+        http=Lane if app.config.hot_lane else Connection,
+        log_config=None,
+        lifespan="on",
+        timeout_graceful_shutdown=drain_s,
+        # It would hide the application from the connection.
+        proxy_headers=False,
+    )
     server = _Server(config)
     server.ready = asyncio.Event()
     task = asyncio.create_task(server.serve([listener]))

@@ -16,7 +16,7 @@ from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.api.structured import Abilities, Structure
 from llm_server.catalog import Catalog, Listing
-from llm_server.contract import FormKind, Provider, Secret, State, Target, Way
+from llm_server.contract import FormKind, PoolReport, Provider, Secret, State, Target, Way
 from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.routing import FixedOrder
 from llm_server.settings import LOCAL, Settings
@@ -67,7 +67,12 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     render = metrics.render if settings.telemetry.metrics else None
     conversions = Conversions(settings.structured.transformers)
     structure = Structure(conversions, inference, _abilities(routing, providers), listing)
-    backstage = Backstage(providers, listing, render, VERSION, registry, structure)
+    upstreams = hosted.upstreams(sources.values())
+
+    def pools() -> list[tuple[tuple[str, ...], PoolReport]]:
+        return [(names, pool.report()) for names, pool in upstreams]
+
+    backstage = Backstage(providers, listing, render, VERSION, registry, structure, pools)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncGenerator[None, None]:
@@ -102,7 +107,7 @@ def _abilities(routing: FixedOrder, providers: Mapping[str, Structured]) -> Abil
     """Return what tells how a listed model can be held to a form: an alias, by its first target."""
 
     async def told(model: str) -> Mapping[FormKind, Sequence[Way]]:
-        first = routing.candidates(model)[0]
+        first = routing.route(model).targets[0]
         return await abilities(providers[first.provider], first.model)
 
     return told
@@ -122,9 +127,9 @@ def _bare(settings: Settings) -> dict[str, Target]:
 
 
 def _metrics(settings: Settings, providers: Mapping[str, Provider], shared: Path | None) -> Metrics:
-    remote = {name: each for name, each in providers.items() if isinstance(each, hosted.HttpProvider)}
+    upstreams = hosted.upstreams(providers.values())
     sources = Sources(
-        pools=lambda: {name: provider.stats() for name, provider in remote.items()},
+        pools=lambda: {names[0]: pool.stats() for names, pool in upstreams},
         states=lambda: {name: provider.state()[0] for name, provider in providers.items()},
     )
     models = _bare(settings).values()

@@ -40,7 +40,7 @@ def observer() -> FakeObserver:
 def build(provider: FakeProvider, observer: FakeObserver, config: ApiConfig | None = None) -> Server:
     """Return an application whose one provider is ``provider``, called ``fake``; ``both`` is an alias."""
     aliases = {"both": (Target("fake", "echo"),)}
-    routing = FixedOrder(RoutingConfig(aliases={"both": ("fake/echo",)}), {"fake"}, {})
+    routing = FixedOrder(RoutingConfig.model_validate({"aliases": {"both": "fake/echo"}}), {"fake"}, {})
     stage = Structured(provider)
     providers = {"fake": stage}
     schemas = Registry(FakeSchemas().opened)

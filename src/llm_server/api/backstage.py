@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from llm_server.api.models import Listing
+from llm_server.api.pools import Pools
 from llm_server.api.registry import Schemas
 from llm_server.api.structured import Structure
 from llm_server.contract import Provider
@@ -22,3 +23,4 @@ class Backstage(Struct, frozen=True):
     version: str
     schemas: Schemas
     structure: Structure
+    pools: Pools = tuple

@@ -34,7 +34,7 @@ from llm_server.contract.calls import (
 )
 from llm_server.contract.context import Attempt, Context, Priority, StructuredNote
 from llm_server.contract.conversion import Conversion, FormKind, TransformStep, Way
-from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
+from llm_server.contract.errors import Again, Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
 from llm_server.contract.messages import (
@@ -49,7 +49,9 @@ from llm_server.contract.messages import (
     ToolCall,
     ToolResult,
 )
+from llm_server.contract.pools import PoolReport, QuotaReport
 from llm_server.contract.ports import (
+    JSON_BODY,
     Dialect,
     Events,
     Handler,
@@ -57,14 +59,13 @@ from llm_server.contract.ports import (
     HttpResponse,
     ModelInfo,
     Observer,
-    Plan,
     Pool,
     Provider,
     RouterStrategy,
     State,
     StreamDecoder,
-    Target,
 )
+from llm_server.contract.routes import HedgePolicy, Plan, RetryPolicy, Route, Target
 from llm_server.contract.schemas import (
     Compatibility,
     RegisteredSchema,
@@ -78,6 +79,8 @@ from llm_server.contract.schemas import (
 from llm_server.contract.secret import Secret
 
 __all__ = [
+    "JSON_BODY",
+    "Again",
     "Answer",
     "Attempt",
     "Block",
@@ -101,6 +104,7 @@ __all__ = [
     "FinishReason",
     "FormKind",
     "Handler",
+    "HedgePolicy",
     "HttpRequest",
     "HttpResponse",
     "Image",
@@ -112,15 +116,19 @@ __all__ = [
     "Part",
     "Plan",
     "Pool",
+    "PoolReport",
     "Priority",
     "Problem",
     "Provider",
+    "QuotaReport",
     "Reasoning",
     "ReasoningDelta",
     "Refusal",
     "RefusalDelta",
     "RegisteredSchema",
+    "RetryPolicy",
     "Role",
+    "Route",
     "RouterStrategy",
     "Sampling",
     "SchemaComparison",

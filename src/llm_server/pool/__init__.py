@@ -1,7 +1,7 @@
-"""Connections to upstreams: limits, reuse, timeouts."""
+"""Connections to upstreams: limits, reuse, timeouts, who goes first, and who is left alone."""
 
 from llm_server.pool.config import PoolConfig
-from llm_server.pool.limited import AiohttpPool
-from llm_server.pool.transports import transport
+from llm_server.pool.pool import UpstreamPool, open_pool, shared, split
+from llm_server.pool.quota import Allowance, QuotaRules
 
-__all__ = ["AiohttpPool", "PoolConfig", "transport"]
+__all__ = ["Allowance", "PoolConfig", "QuotaRules", "UpstreamPool", "open_pool", "shared", "split"]
