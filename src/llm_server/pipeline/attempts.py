@@ -67,7 +67,16 @@ def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: f
     attempt = Attempt(provider=target.provider, model=target.model, started_s=now_s)
     attempt.error = ErrorKind.CLIENT_CLOSED
     ctx.attempts.append(attempt)
-    return provider(call.addressed(target.model), ctx)
+    try:
+        return provider(call.addressed(target.model), ctx)
+    except ServerError as error:
+        return _failed(error)  # some handlers refuse before anybody iterates
+
+
+async def _failed(error: ServerError) -> Events:
+    for answer in ():  # nothing, but it makes this a generator
+        yield answer
+    raise error
 
 
 class Limits(Struct, frozen=True):
