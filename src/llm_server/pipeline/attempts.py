@@ -74,7 +74,8 @@ def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: f
 
 
 async def _failed(error: ServerError) -> Events:
-    for answer in ():  # nothing, but it makes this a generator
+    nothing: tuple[Answer, ...] = ()
+    for answer in nothing:  # what makes this a generator
         yield answer
     raise error
 
