@@ -104,6 +104,15 @@ async def test_the_next_target_wins_when_the_first_is_slow() -> None:
     assert (a.open, b.open) == (0, 0)
 
 
+async def test_who_has_lost_is_closed_before_the_winner_is_heard() -> None:
+    handler, _, (a, b) = await known("a", "b")
+    a.usual(60.0)
+    answers = handler(CALL, Context(request_id="r"))
+    await anext(answers)
+    assert (a.open, b.open) == (0, 1)
+    await answers.aclose()
+
+
 async def test_the_first_may_win_all_the_same() -> None:
     handler, _, (a, b) = await known("a", "b")
     a.usual(1.5)

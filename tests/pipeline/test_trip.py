@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from llm_server.contract import (
     Again,
     Answer,
+    Call,
     ChatCall,
     Chunk,
     Context,
     ErrorKind,
+    Events,
     Facts,
     Finish,
     FinishReason,
@@ -277,6 +279,16 @@ async def test_when_all_fail_the_budget_bounds_the_calls() -> None:
         await outcome(handler(CALL, ctx()))
     calls = sum(len(each.calls) for each in providers)
     assert calls <= 500 * 1.2 + 2 * 3, "and three to each until they are known to be down"
+
+
+async def test_a_provider_that_refuses_at_once_is_an_attempt_like_any_other() -> None:
+    class Hasty(FakeProvider):
+        def __call__(self, call: Call, ctx: Context) -> Events:
+            raise ServerError(ErrorKind.UPSTREAM_AUTH, "no key")
+
+    handler, _ = routing([Hasty("a"), FakeProvider("b", lambda _: OK)])
+    assert await collect(handler(CALL, context := ctx())) == list(OK)
+    assert [attempt.error for attempt in context.attempts] == [ErrorKind.UPSTREAM_AUTH, None]
 
 
 KINDS = st.sampled_from(["ok", "late", "silent", *(kind.value for kind in ErrorKind)])

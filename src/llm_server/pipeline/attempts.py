@@ -67,7 +67,17 @@ def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: f
     ctx.attempts.append(
         Attempt(provider=target.provider, model=target.model, started_s=now_s, error=ErrorKind.CLIENT_CLOSED)
     )
-    return provider(call.addressed(target.model), ctx)
+    try:
+        return provider(call.addressed(target.model), ctx)
+    except ServerError as error:
+        return _failed(error)  # some handlers refuse before anybody iterates
+
+
+async def _failed(error: ServerError) -> Events:
+    nothing: tuple[Answer, ...] = ()
+    for answer in nothing:  # what makes this a generator
+        yield answer
+    raise error
 
 
 class Limits(Struct, frozen=True):
