@@ -264,7 +264,7 @@ async def test_notes_are_each_ones_own(table: Table) -> None:
     table.send(ctx=second)
     await table.up.step()
     (made,) = table.up.contexts
-    assert (made.deadline_s, made.priority) == (2.0, Priority.DEFAULT)
+    assert (made.deadline_s, made.priority) == (None, Priority.DEFAULT)  # the callers' own deadlines hold
     for ctx in (first, second):
         assert ctx.attempt is not None
         assert (ctx.attempt.dialect, ctx.attempt.first_byte_s, ctx.attempt.ended_s) == ("theirs", 2.0, None)

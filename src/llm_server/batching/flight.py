@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
-from llm_server.batching.passing import as_told, common, own, tell, widen
+from llm_server.batching.passing import as_told, common, own, tell
 from llm_server.contract import Answer, Context, Events, ServerError
 
 AHEAD = 64
@@ -45,6 +45,8 @@ class Flight:
 
     def __init__(self, ctx: Context, max_chunks: int, landed: Callable[[], None]) -> None:
         self.ctx = common([ctx])
+        # Who joins may wait longer than the first. Each leaves at its own deadline, the last with the call.
+        self.ctx.deadline_s = None
         self._max_chunks = max_chunks
         self._landed = landed
         self._kept: list[Answer] = []
@@ -65,8 +67,7 @@ class Flight:
     async def read(self, ctx: Context) -> Events:
         """Yield the answer from its beginning; raises its failure, in a copy of one's own."""
         reader = _Reader(ctx)
-        if self._readers:
-            widen(self.ctx, ctx)
+        self.ctx.priority = min(self.ctx.priority, ctx.priority)
         self._readers.append(reader)
         whole = False
         try:

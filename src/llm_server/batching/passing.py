@@ -16,20 +16,19 @@ def common(contexts: Iterable[Context]) -> Context:
     It is as urgent as the most urgent of them, and of use until the latest no longer waits.
     """
     first, *others = contexts
-    attempts = [msgspec.structs.replace(first.attempt, started_s=0.0)] if first.attempt else []
     made = msgspec.structs.replace(
-        first, attempts=attempts, dropped=[], estimated=[], wasted=Usage(), left=False
+        first,
+        attempts=[msgspec.structs.replace(first.attempt, started_s=0.0)] if first.attempt else [],
+        dropped=[],
+        estimated=[],
+        wasted=Usage(),
+        left=False,
     )
     for other in others:
-        widen(made, other)
+        made.priority = min(made.priority, other.priority)
+        if made.deadline_s is not None:
+            made.deadline_s = None if other.deadline_s is None else max(made.deadline_s, other.deadline_s)
     return made
-
-
-def widen(ctx: Context, other: Context) -> None:
-    """Let ``ctx`` be made for ``other`` as well."""
-    ctx.priority = min(ctx.priority, other.priority)
-    if ctx.deadline_s is not None:
-        ctx.deadline_s = None if other.deadline_s is None else max(ctx.deadline_s, other.deadline_s)
 
 
 def tell(ctx: Context, source: Context) -> None:
