@@ -1,10 +1,11 @@
-"""What does the server cost beside nginx, which only passes bytes on? CPU, latency, memory; whole and streamed.
+"""What does the server cost beside nginx, which only passes bytes on? CPU, latency, memory; whole, streamed.
 
-nginx is the mock upstream, and on a core of its own the yardstick; the server has that core in its turn. wrk and the
-streams' client load from the other core. Targets take turns, round after round, so that all meet the same machine;
-CPU time is utime and stime of all processes of a target. The ratio to nginx is the figure to look at.
+nginx is the mock upstream, and on a core of its own the yardstick; the server has that core in its turn.
+wrk and the streams' client load from the other core. Targets take turns, round after round, so that all
+meet the same machine; CPU time is utime and stime of all processes of a target. The ratio to nginx is the
+figure to look at.
 
-``--only`` chooses scenarios, ``--quick`` takes about a minute, ``--write`` puts the tables into docs/performance.md.
+``--only`` chooses scenarios, ``--quick`` takes about two minutes, ``--write`` writes docs/performance.md.
 """
 
 import argparse
@@ -13,13 +14,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import bodies, cells, nginx, paced, server
+from bench import bodies, cells, goals, nginx, paced, page, results, scripted, seed, server
 from bench.cells import Cell, Load, Target
-from bench.processes import Running, cores, fetch
+from bench.processes import Running, cores, fetch, rss_mb
 
 FRAMES = 100
 INTERVAL_S = 0.01
@@ -29,7 +30,7 @@ VARIANTS = {
     "asgi": (server.bare, {"api": {"hot_lane": False}}),
     "full": (server.full, {}),
 }
-"""bare: everything off that can be; asgi: bare without the hot lane; full: everything on that is by default."""
+"""bare: everything off that can be; asgi: bare without the hot lane; full: all that is on by default."""
 MODELS = {"openai": f"openai/{bodies.OPENAI_MODEL}", "anthropic": f"anthropic/{bodies.ANTHROPIC_MODEL}"}
 UPSTREAM_PATHS = {"openai": bodies.CHAT, "anthropic": bodies.MESSAGES}
 
@@ -44,6 +45,9 @@ class Run:
     rounds: int
     variants: Sequence[str]
     command: str
+    cells: list[Cell] = field(default_factory=list)
+    rss_mb: dict[str, dict[str, float]] = field(default_factory=dict)
+    cases: list[dict[str, Any]] = field(default_factory=list)
 
     @contextmanager
     def up(self, upstream: Running, *, buffering: bool = True) -> Iterator[dict[str, Running]]:
@@ -62,7 +66,12 @@ class Run:
                 found[name] = stack.enter_context(
                     server.serving(name, config, self.folder, core=core, command=self.command)
                 )
+            idle = {name: rss_mb(running.pid) for name, running in found.items()}
             yield found
+            for name, running in found.items():
+                if name != "direct":
+                    seen = self.rss_mb.setdefault(name, {"idle": round(idle[name], 1)})
+                    seen["after"] = round(max(seen.get("after", 0.0), rss_mb(running.pid)), 1)
 
 
 def targets(
@@ -96,10 +105,9 @@ def check(target: Target) -> None:
         sys.exit(f"{target.name} answered {status}: {said[:500].decode(errors='replace')}")
 
 
-def whole(run: Run, route: str) -> list[Cell]:
-    """Measure whole answers on one route: CPU at 64 connections for every size, latency at every concurrency."""
+def whole(run: Run, route: str) -> None:
+    """Measure whole answers on one route: CPU at 64 connections by size, latency by concurrency."""
     tools = {"tools": [bodies.TOOL]} if route == "anthropic" else {}
-    found: list[Cell] = []
     core = cores().load
     with nginx.mock(run.folder, core=core) as upstream, run.up(upstream) as running:
         everyone = ["direct", "nginx", *run.variants]
@@ -107,40 +115,49 @@ def whole(run: Run, route: str) -> list[Cell]:
             names = everyone if kb == 0.5 else ["nginx", "bare", "full"]
             asked = targets(running, route, {"kb": kb, **tools}, names)
             rounds = run.rounds if kb == 0.5 else max(1, run.rounds - 2)
-            found += cells.whole(asked, Load(route, kb, 64, rounds, run.seconds), run.folder, core)
+            load = Load(route, kb, goals.AT, rounds, run.seconds)
+            run.cells.extend(cells.whole(asked, load, run.folder, core))
         asked = targets(running, route, {"kb": 0.5, **tools}, everyone)
         for connections in (1,) if run.quick else (1, 16, 256):
             load = Load(route, 0.5, connections, max(1, run.rounds - 2), max(1, run.seconds - 1))
-            found += cells.whole(asked, load, run.folder, core)
-    return found
+            run.cells.extend(cells.whole(asked, load, run.folder, core))
 
 
-def forward(run: Run) -> list[Cell]:
+def forward(run: Run) -> None:
     """OpenAI in, OpenAI upstream."""
-    return whole(run, "openai")
+    whole(run, "openai")
 
 
-def translated(run: Run) -> list[Cell]:
+def translated(run: Run) -> None:
     """OpenAI in, Anthropic upstream, with tools."""
-    return whole(run, "anthropic")
+    whole(run, "anthropic")
 
 
-def streams(run: Run) -> list[Cell]:
+def streams(run: Run) -> None:
     """Paced streams, passed through and translated."""
-    found: list[Cell] = []
-    core = cores().load
-    upstream = paced.paced(run.folder, core=core, frames=FRAMES, interval_s=INTERVAL_S)
+    upstream = paced.paced(run.folder, core=cores().load, frames=FRAMES, interval_s=INTERVAL_S)
     with upstream as mock, run.up(mock, buffering=False) as running:
         for route in MODELS:
-            names = ["direct", "nginx", *run.variants]
-            asked = targets(running, route, {"stream": True}, names)
-            for connections in (16,) if run.quick else (16, 64):
+            asked = targets(running, route, {"stream": True}, ["direct", "nginx", *run.variants])
+            for connections in (16,) if run.quick else (16, goals.AT):
                 load = Load(route, 0.5, connections, max(1, run.rounds - 2), run.seconds)
-                found += cells.streamed(asked, load, FRAMES)
-    return found
+                run.cells.extend(cells.streamed(asked, load, FRAMES))
 
 
-SCENARIOS = {"forward": forward, "translated": translated, "streams": streams}
+def structured(run: Run) -> None:
+    """The three structured cases."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(scripted.scripted(run.folder, seed.script(), core=cores().load))
+        config = server.full(upstream.url, run.folder)
+        ours = stack.enter_context(
+            server.serving("full", config, run.folder, core=cores().proxy, command=run.command)
+        )
+        asked = [("direct", upstream, bodies.OPENAI_MODEL), ("full", ours, MODELS["openai"])]
+        for connections in (1,) if run.quick else (1, 16):
+            run.cases.extend(seed.measure(asked, connections=connections, seconds=run.seconds))
+
+
+SCENARIOS = {"forward": forward, "translated": translated, "streams": streams, "structured": structured}
 
 
 def options() -> argparse.Namespace:
@@ -152,29 +169,36 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer cells, shorter rounds")
     parser.add_argument("--seconds", type=float, help="of each round (default: 3, quick: 2)")
     parser.add_argument("--rounds", type=int, help="default: 5, quick: 3")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/performance.md")
     parser.add_argument("--server-command", default=server.COMMAND, help=f"default: {server.COMMAND}")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Measure and print."""
-    asked = options()
+    """Measure, print, keep the results."""
+    asked, before = options(), results.machine()
+    chosen = asked.only.split(",")
     os.sched_setaffinity(0, {cores().load})
     variants = asked.variants.split(",")
     if "asgi" in variants and not server.knows("api", "hot_lane"):
         print("asgi: this server has no hot lane to turn off; left out")
         variants.remove("asgi")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        run = Run(
-            Path(folder),
-            asked.quick,
-            asked.seconds or (2 if asked.quick else 3),
-            asked.rounds or (3 if asked.quick else 5),
-            variants,
-            asked.server_command,
-        )
-        for name in asked.only.split(","):
+        seconds = asked.seconds or (2 if asked.quick else 3)
+        rounds = asked.rounds or (3 if asked.quick else 5)
+        run = Run(Path(folder), asked.quick, seconds, rounds, variants, asked.server_command)
+        for name in chosen:
             SCENARIOS[name](run)
+    found = {
+        "cells": [cell.json() for cell in run.cells],
+        "rss_mb": run.rss_mb,
+        "structured": run.cases,
+    }
+    judged = goals.of(run.cells) + (seed.goals(run.cases) if run.cases else [])
+    partial = asked.quick or chosen != list(SCENARIOS)
+    results.save("gateway", found, judged, before, quick=partial)
+    if asked.write:
+        print(f"written: {page.write()}")
     return 0
 
 

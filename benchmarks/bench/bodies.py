@@ -76,8 +76,8 @@ OPENAI_ANSWER = encode(
                 "index": 0,
                 "message": {
                     "role": "assistant",
-                    "content": "Hello! How can I help you today? I am a mock model and I answer with a sentence of "
-                    "ordinary length, as a test would expect of me.",
+                    "content": "Hello! How can I help you today? I am a mock model and I answer with a "
+                    "sentence of ordinary length, as a test would expect of me.",
                     "refusal": None,
                     "annotations": [],
                 },

@@ -1,4 +1,4 @@
-"""What was measured, as cells: one target under one load, some rounds each. Rounds take turns between targets."""
+"""What was measured, as cells: one target under one load, some rounds each; targets take turns."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from bench.figures import percentile
 from bench.processes import cpu_s, rss_mb
 
 STEP_MS = (36.0, 46.0)
-"""Where gaps gather when Nagle's algorithm meets a delayed acknowledgement: 40 ms on Linux (TCP_DELACK_MIN)."""
+"""Where gaps gather when Nagle's algorithm meets a delayed acknowledgement: Linux, TCP_DELACK_MIN, 40 ms."""
 
 
 class Target(NamedTuple):
@@ -147,9 +147,9 @@ def report(cells: Sequence[Cell]) -> None:
         ratio = median(ratios(cell, yardstick)) if yardstick else 0.0
         first = "first_p50_ms" if cell.kind == "stream" else "p50_ms"
         failed = sum(each["failed"] for each in cell.rounds)
+        what = f"{cell.kind:6} {cell.route:9} {cell.kb:5g} KB {cell.connections:4} conn. {cell.target:6}"
+        cost = f"{ratio:6.2f} x nginx {median(cpu_us(cell)):9.1f} us CPU"
+        bad = f"  {failed:g} FAILED" if failed else ""
         print(
-            f"{time.strftime('%H:%M:%S')} {cell.kind:6} {cell.route:10} {cell.kb:5g} KB {cell.connections:4} conn. "
-            f"{cell.target:6} {ratio:6.2f} x nginx {median(cpu_us(cell)):9.1f} us CPU  {first} {cell.median(first):8.3f}"
-            f"{f'  {failed:g} FAILED' if failed else ''}",
-            flush=True,
+            f"{time.strftime('%H:%M:%S')} {what} {cost}  {first} {cell.median(first):8.3f}{bad}", flush=True
         )

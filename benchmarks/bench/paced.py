@@ -37,9 +37,8 @@ class Script:
     def __init__(self, frames: int) -> None:
         told = {bodies.CHAT: bodies.openai_frames(frames), bodies.MESSAGES: bodies.anthropic_frames(frames)}
         self.writes: dict[bytes, list[bytes]] = {}
+        told[bodies.CHAT][-2:] = [b"".join(told[bodies.CHAT][-2:])]  # the API sends its last frames together
         for path, parts in told.items():
-            if path == bodies.CHAT:  # its last frames come together, as its API sends them
-                parts = [*parts[:-2], parts[-2] + parts[-1]]
             writes = [chunked(part) for part in parts]
             self.writes[path.encode()] = [HEAD + writes[0], *writes[1:-1], writes[-1] + b"0\r\n\r\n"]
 

@@ -1,6 +1,7 @@
 """Processes that a benchmark starts, each on its core, and what they cost: proc(5). (Linux)"""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ class Cores(NamedTuple):
     load: int
 
 
+@functools.cache  # as it was before this process bound itself to one of them
 def cores() -> Cores:
     """Return the first and the second core that this process may use; the same one twice where it has one."""
     usable = sorted(os.sched_getaffinity(0))
@@ -131,8 +133,8 @@ def parse_children_s(stat: str) -> float:
 def own_cpu_s(pid: int) -> float:
     """Return user and system CPU seconds of all threads of a process, to the nanosecond.
 
-    It is the sum of utime and stime, which proc(5) gives in steps of 10 ms. The number of another process's CPU
-    clock is made as clock_getcpuclockid(3) makes it in glibc: ``MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)``.
+    It is the sum of utime and stime, which proc(5) gives in steps of 10 ms. The number of another process's
+    CPU clock is made as clock_getcpuclockid(3) of glibc does: ``MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)``.
     """
     return time.clock_gettime(~pid << 3 | 2)
 

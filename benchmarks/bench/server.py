@@ -20,7 +20,7 @@ QUIET = {"metrics": False, "request_log": False, "log_level": "error"}
 
 
 def settings(upstream: str, folder: Path, **more: Any) -> dict[str, Any]:
-    """Return a configuration with both dialects at ``upstream``; ``more`` goes over it, section by section."""
+    """Return a configuration with both dialects at ``upstream``; sections in ``more`` replace those here."""
     return {
         "engine": {"enabled": False, "data_dir": str(folder / "data")},
         "discover": False,
@@ -71,8 +71,8 @@ def serving(
     path.write_text(yaml.safe_dump(dict(config)))
     words = [word.format(python=sys.executable, port=port, config=path) for word in command.split()]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LLM_SERVER")}
-    source = str(ROOT / "src")
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (source, environment.get("PYTHONPATH"))))
+    sources = (str(ROOT / "src"), str(ROOT / "benchmarks"))  # the second for bench.watched
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (*sources, environment.get("PYTHONPATH"))))
     url = f"http://127.0.0.1:{port}"
     with started(words, url, core=core, log=folder / f"{name}.log", environment=environment) as running:
         deadline = time.monotonic() + STARTS_WITHIN_S
