@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import bodies, holding, paced, page, results, server
 from bench.processes import cores, rss_mb
@@ -23,7 +24,7 @@ FAIR = 0.9
 
 def measure(count: int, frames: int, folder: Path) -> dict[str, float]:
     """Return what was seen of ``count`` streams through the server, and its memory when idle."""
-    wide = {"pool": {"max_connections": 2 * count}}
+    wide: dict[str, Any] = {"pool": {"max_connections": 2 * count}}
     if server.knows("pool", "adaptive"):
         wide["pool"]["adaptive"] = {
             "enabled": False

@@ -104,7 +104,10 @@ def soak(soaked: Soaked, requests: int, seconds: int) -> dict[str, Any]:
 
 def gauges(url: str) -> float:
     """Return the sum of the gauges that must be zero when nothing is asked."""
-    text = fetch(f"{url}/metrics")[1].decode()
+    status, body = fetch(f"{url}/metrics")
+    text = body.decode()
+    if status != 200 or GAUGES[0] not in text:
+        sys.exit(f"the server tells no metrics: {status}")
     names = "|".join(GAUGES)
     return sum(
         float(value) for value in re.findall(rf"^(?:{names})(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)

@@ -84,7 +84,7 @@ def ready(url: str, process: subprocess.Popen[bytes]) -> bool:
         raise SystemExit(f"the server ended with status {process.returncode} before it was ready")
     try:
         with urllib.request.urlopen(url, timeout=GIVE_UP_S) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError):
         return False
 

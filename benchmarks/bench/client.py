@@ -3,9 +3,10 @@
 import asyncio
 import time
 from typing import NamedTuple, cast
-from urllib.parse import urlsplit
 
 import httptools
+
+from bench.processes import address
 
 
 class Answer(NamedTuple):
@@ -64,8 +65,7 @@ class Client:
     """Connections to one server; a request takes an idle one or opens another."""
 
     def __init__(self, url: str) -> None:
-        address = urlsplit(url)
-        self.host, self.port = address.hostname, address.port
+        self.host, self.port = address(url)
         self.idle: list[Connection] = []
 
     async def ask(self, request: bytes) -> Answer:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple, cast
-from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.processes import address
 from bench.streams import END
 
 TOGETHER, PAUSE_S = 100, 0.2
@@ -65,11 +65,11 @@ class Held(NamedTuple):
 
 
 async def _hold(url: str, request: bytes, count: int, frames: int, rss: Callable[[], float]) -> Held:
-    loop, address = asyncio.get_running_loop(), urlsplit(url)
+    loop, (host, port) = asyncio.get_running_loop(), address(url)
     holders: list[Holder] = []
 
     async def connect() -> None:
-        _, holder = await loop.create_connection(lambda: Holder(request), address.hostname, address.port)
+        _, holder = await loop.create_connection(lambda: Holder(request), host, port)
         holders.append(holder)
 
     for done in range(0, count, TOGETHER):

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import cast
-from urllib.parse import urlsplit
 
 import uvloop
+
+from bench.processes import address
 
 TOGETHER = 16
 
@@ -16,7 +17,7 @@ class Leaver(asyncio.Protocol):
 
     def __init__(self, request: bytes, frames: int) -> None:
         self.request, self.frames = request, frames
-        self.seen = 0
+        self.seen, self.heard = 0, False
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -24,8 +25,10 @@ class Leaver(asyncio.Protocol):
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
+        refused = not self.heard and not data.startswith(b"HTTP/1.1 200")
+        self.heard = True
         self.seen += data.count(b"\n\n")
-        if self.seen >= self.frames:
+        if refused or self.seen >= self.frames:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the name is asyncio's
@@ -42,13 +45,13 @@ class Tally:
 
 async def leave(url: str, request: bytes, tally: Tally, more: Callable[[], bool]) -> None:
     """Ask and leave, 16 at a time, while there is ``more`` to do; wait for 1, 2, 3 frames in turn."""
-    loop, address = asyncio.get_running_loop(), urlsplit(url)
+    loop, (host, port) = asyncio.get_running_loop(), address(url)
 
     async def caller(place: int) -> None:
         while more():
             wanted = 1 + (place + tally.left) % 3
             make = partial(Leaver, request, wanted)
-            _, leaver = await loop.create_connection(make, address.hostname, address.port)
+            _, leaver = await loop.create_connection(make, host, port)
             await leaver.gone
             tally.left += 1
             tally.failed += leaver.seen < wanted

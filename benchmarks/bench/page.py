@@ -24,15 +24,19 @@ def fill(text: str, sections: Mapping[str, str]) -> str:
     return text
 
 
-def write() -> Path:
-    """Write the page anew from all kept results; return its path."""
-    sections = {}
+def rendered(text: str) -> str:
+    """Return the page with every section written anew from the kept results."""
+    sections = {"standing": standing()}
     for name, render in RENDERERS.items():
         found = results.load(name)
         if found is not None:
             sections |= render(found)
-    sections["standing"] = standing()
-    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), sections), encoding="utf-8")
+    return fill(text, sections)
+
+
+def write() -> Path:
+    """Write the page; return its path."""
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return PAGE
 
 
@@ -48,3 +52,7 @@ def standing() -> str:
                  "met" if goal.met else "**missed**")
             )  # fmt: skip
     return table(("what", "measured", "target", "verdict"), rows)
+
+
+if __name__ == "__main__":
+    print(f"written: {write()}")

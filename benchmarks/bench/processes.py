@@ -64,6 +64,12 @@ def free_port() -> int:
         return port
 
 
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of a URL that names both."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
 @contextlib.contextmanager
 def started(
     command: Sequence[str], url: str, *, core: int, log: Path, environment: Mapping[str, str] | None = None
@@ -90,11 +96,10 @@ def started(
 
 def await_listener(running: Running) -> None:
     """Return when the address accepts connections."""
-    host, _, port = running.url.removeprefix("http://").partition(":")
     deadline = time.monotonic() + STARTS_WITHIN_S
     while running.process.poll() is None and time.monotonic() < deadline:
         try:
-            socket.create_connection((host, int(port)), timeout=1).close()
+            socket.create_connection(address(running.url), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:

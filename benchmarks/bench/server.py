@@ -46,7 +46,7 @@ def bare(upstream: str, folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def full(upstream: str, folder: Path, **more: Any) -> dict[str, Any]:
-    """Return the configuration with everything that is on by default: metrics, log, retries, limits, checks."""
+    """Return the configuration with all that is on by default: metrics, log, retries, limits, checks."""
     return settings(upstream, folder, **more)
 
 

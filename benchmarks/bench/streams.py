@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.processes import address
+
 END = b"\r\n0\r\n\r\n"
 """The last chunk: RFC 9112, section 7.1. A frame never ends so."""
+GOOD = b"HTTP/1.1 200"
 GRACE_S = 30.0
 """How long the streams that are open at the end may take to finish."""
 
@@ -47,7 +50,7 @@ class Caller(asyncio.Protocol):
     def __init__(self, request: bytes, frames: int, tally: Tally, going: Callable[[], bool]) -> None:
         self.request, self.expected, self.tally, self.going = request, frames, tally, going
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.tail, self.frames, self.began, self.read_at = b"", 0, 0.0, 0.0
+        self.tail, self.checked, self.frames, self.began, self.read_at = b"", False, 0, 0.0, 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
@@ -59,18 +62,23 @@ class Caller(asyncio.Protocol):
             self.done.set_result(None)
 
     def ask(self) -> None:
-        self.tail, self.frames = b"", 0
+        self.tail, self.checked, self.frames = b"", False, 0
         self.began = self.read_at = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         now, tally = time.perf_counter(), self.tally
-        if not self.tail and not data.startswith(b"HTTP/1.1 200"):
-            tally.fail(data[:300].decode(errors="replace"))
-            self.finish()
-            return
-        heard = self.tail[-6:] + data
-        count = heard.count(b"\n\n") - self.tail[-6:].count(b"\n\n")
+        heard = self.tail + data
+        if not self.checked:
+            if len(heard) < len(GOOD):
+                self.tail = heard
+                return
+            if not heard.startswith(GOOD):
+                tally.fail(heard[:300].decode(errors="replace"))
+                self.finish()
+                return
+            self.checked = True
+        count = heard.count(b"\n\n") - self.tail.count(b"\n\n")
         if self.frames:
             tally.gaps_ms.append((now - self.read_at) * 1000)
         elif count:
@@ -109,15 +117,15 @@ def compose(url: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
 
 async def _load(url: str, request: bytes, *, connections: int, seconds: float, frames: int) -> Streams:
     loop = asyncio.get_running_loop()
-    address = urlsplit(url)
+    host, port = address(url)
     tally, began = Tally(), time.perf_counter()
     until = began + seconds
     callers = []
     for _ in range(connections):
         _, caller = await loop.create_connection(
             lambda: Caller(request, frames, tally, lambda: time.perf_counter() < until),
-            address.hostname,
-            address.port,
+            host,
+            port,
         )
         callers.append(caller)
         await asyncio.sleep(min(0.002, 0.2 / connections))  # streams of one moment would share every wake-up
