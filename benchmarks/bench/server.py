@@ -2,10 +2,12 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +52,31 @@ def full(upstream: str, folder: Path, **more: Any) -> dict[str, Any]:
     return settings(upstream, folder, **more)
 
 
+def environment() -> dict[str, str]:
+    """Return the server's environment: sources that ``PYTHONPATH`` names go before those beside this file."""
+    found = {key: value for key, value in os.environ.items() if not key.startswith("LLM_SERVER")}
+    sources = (
+        found.get("PYTHONPATH"),
+        str(ROOT / "src"),
+        str(ROOT / "benchmarks"),
+    )  # the last: bench.watched
+    return {**found, "PYTHONPATH": os.pathsep.join(filter(None, sources))}
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the server's configuration, as the server itself tells it."""
+    command = [sys.executable, "-m", "llm_server.settings.schema"]
+    told = subprocess.run(command, env=environment(), capture_output=True, check=True).stdout
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
 def knows(section: str, name: str) -> bool:
     """Say whether this version of the server has a setting."""
-    schema = json.loads((ROOT / "config.schema.json").read_text())
-    shape = schema["properties"].get(section, {})
-    reference = shape.get("$ref") or next(
-        (each["$ref"] for each in shape.get("allOf", ()) if "$ref" in each), ""
-    )
-    target = schema.get("$defs", {}).get(reference.rpartition("/")[2], shape)
+    shape = schema()["properties"].get(section, {})
+    references = (each["$ref"] for each in (shape, *shape.get("allOf", ())) if "$ref" in each)
+    target = schema().get("$defs", {}).get(next(references, "").rpartition("/")[2], shape)
     return name in target.get("properties", {})
 
 
@@ -70,11 +89,8 @@ def serving(
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(dict(config)))
     words = [word.format(python=sys.executable, port=port, config=path) for word in command.split()]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LLM_SERVER")}
-    sources = (str(ROOT / "src"), str(ROOT / "benchmarks"))  # the second for bench.watched
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (*sources, environment.get("PYTHONPATH"))))
     url = f"http://127.0.0.1:{port}"
-    with started(words, url, core=core, log=folder / f"{name}.log", environment=environment) as running:
+    with started(words, url, core=core, log=folder / f"{name}.log", environment=environment()) as running:
         deadline = time.monotonic() + STARTS_WITHIN_S
         while fetch(f"{url}/health/ready")[0] != 200:
             if time.monotonic() > deadline:

@@ -160,6 +160,7 @@ def overload(found: Found) -> dict[str, str]:
             f"{row['goodput']:.0f}/s",
             *(f"{share:.1%}" for share in row["served"].values()),
             f"{row['refused']} of {row['arrivals']}",
+            f"{row['unserved_p99_ms']:.0f}",
             f"{row['refused_p50_ms']:.2f}",
             f"{row['refused_p99_ms']:.2f}",
             f"{row['good_p50_ms']:.0f} / {row['good_p99_ms']:.0f}",
@@ -168,7 +169,7 @@ def overload(found: Found) -> dict[str, str]:
     ]
     header = (
         "arrivals", "goodput", *(f"{name} served" for name in found["rows"][0]["served"]),
-        "refused", "refusal p50 ms", "p99", "answer p50 / p99 ms",
+        "refused", "no answer in time, p99 ms", "refusal p50 ms", "p99", "answer p50 / p99 ms",
     )  # fmt: skip
     return {"overload": f"{measured_on(found)}\n\n{table(header, rows)}"}
 

@@ -44,17 +44,50 @@ def test_answers_come_in_turn_by_the_word_in_the_request(tmp_path: Path) -> None
         assert asyncio.run(ask(upstream.url)) == ["cat 0", "dog 0", "cat 1", "cat 0", "?"]
 
 
-def test_what_is_beyond_the_slots_waits_and_what_is_beyond_the_queue_is_refused(tmp_path: Path) -> None:
-    script = scripted.Script({scripted.ALWAYS: [scripted.completion("done")]}, 2, 0.2, 3)
+class Caller:
+    """Stands in for a connection of the upstream."""
+
+    def __init__(self) -> None:
+        self.answered, self.transport = 0, self
+
+    def is_closing(self) -> bool:
+        return False
+
+    def answer(self) -> None:
+        self.answered += 1
+
+
+async def test_what_is_beyond_the_slots_waits_and_what_is_beyond_the_queue_is_refused() -> None:
+    capacity = scripted.Capacity(scripted.Script({}, 2, 0.0, 3))
+    capacity.serve = lambda caller: None  # type: ignore[method-assign]  # the test says when a service ends
+    callers = [Caller() for _ in range(8)]
+    assert [capacity.enter(each) for each in callers] == [True] * 5 + [False] * 3  # type: ignore[arg-type]  # a stand-in
+    for place, each in enumerate(callers[:5]):
+        assert len(capacity.line) == max(0, 3 - place)
+        capacity.leave(each)  # type: ignore[arg-type]  # a stand-in
+        assert each.answered == 1
+    assert (capacity.free, len(capacity.line)) == (2, 0)
+
+
+async def test_a_caller_that_went_away_while_it_waited_is_not_served() -> None:
+    capacity = scripted.Capacity(scripted.Script({}, 1, 0.0, 3))
+    served: list[object] = []
+    capacity.serve = served.append  # type: ignore[method-assign,assignment]  # the test says when a service ends
+    first, gone, last = Caller(), Caller(), Caller()
+    gone.is_closing = lambda: True  # type: ignore[method-assign]  # it left
+    for each in (first, gone, last):
+        assert capacity.enter(each)  # type: ignore[arg-type]  # a stand-in
+    capacity.leave(first)  # type: ignore[arg-type]  # a stand-in
+    assert served == [first, last]
+
+
+def test_a_request_beyond_the_capacity_is_answered_429(tmp_path: Path) -> None:
+    script = scripted.Script({scripted.ALWAYS: [scripted.completion("done")]}, slots=0, queue=0)
     with scripted.scripted(tmp_path, script, core=cores().load) as upstream:
         request = compose(upstream.url, bodies.CHAT, b"{}", HEADERS)
-        answers = asyncio.run(together(upstream.url, [request] * 8))
-        again = asyncio.run(together(upstream.url, [request] * 2))
-    statuses = sorted(answer.status for answer in answers)
-    assert statuses == [200] * 5 + [429] * 3
-    times = sorted(answer.took_s for answer in answers if answer.status == 200)
-    assert times[-1] >= 0.5, "five requests of 0.2 s in two slots take three turns"
-    assert [answer.status for answer in again] == [200, 200]
+        (answer,) = asyncio.run(together(upstream.url, [request]))
+    assert answer.status == 429
+    assert b"rate_limit_error" in answer.body
 
 
 def test_a_server_that_is_not_there_is_an_answer_too() -> None:
@@ -101,12 +134,15 @@ def test_goodput_counts_answers_in_time_after_the_warm_up() -> None:
 def test_the_overload_is_judged_against_the_best_that_was_seen() -> None:
     served = {"interactive": 0.995, "default": 0.5, "batch": 0.0}
     rows = [
-        {"goodput": 200.0, "unserved_p99_ms": 0.0, "served": served},
-        {"goodput": 190.0, "unserved_p99_ms": 11.0, "served": served},
+        {"goodput": 200.0, "refused": 0, "refused_p99_ms": 0.0, "unserved_p99_ms": 0.0, "served": served},
+        {"goodput": 190.0, "refused": 9, "refused_p99_ms": 11.0, "unserved_p99_ms": 900.0, "served": served},
     ]
     goodput, rejection, interactive = overload.goals(rows)
     assert goodput.value == pytest.approx(0.95)
+    assert rejection.value == 11
     assert (goodput.met, rejection.met, interactive.met) == (True, False, True)
+    rows[-1]["refused"] = 0
+    assert overload.goals(rows)[1].value == 900, "nobody was refused, so those that were late count"
 
 
 def test_open_arrivals_do_not_wait_for_answers(tmp_path: Path) -> None:
