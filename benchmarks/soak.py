@@ -32,6 +32,7 @@ WARM_REQUESTS = 5000
 NOISE_BYTES = 2.0
 """Bytes a request that count as none: the smallest Python object, lost every tenth request, would be more."""
 HEADERS = {"content-type": "application/json", "authorization": bodies.KEY}
+SETTLING = ("gauges", "tasks", "files", "entries")
 GAUGES = (
     "llm_server_requests_in_flight",
     "llm_server_pool_busy_connections",
@@ -57,8 +58,9 @@ def up(folder: Path) -> Iterator[Soaked]:
         nginx.mock(folder, core=cores().load) as mock,
         paced.paced(folder, core=cores().load, frames=20, interval_s=0.005) as slow,
     ):
-        # Short, because what belongs to a connection may live so long after it.
-        config = server.full(mock.url, folder, server={"keepalive_timeout_s": 5})
+        # Idle connections go soon, and with them all that belongs to them: what is left is left for good.
+        short = {"server": {"keepalive_timeout_s": 5}, "pool": {"keepalive_s": 5}}
+        config = server.full(mock.url, folder, **short)
         config["providers"]["slow"] = {
             "base_url": f"{slow.url}/v1", "api_key": "sk-slow-0123456789", "models": [bodies.OPENAI_MODEL]
         }  # fmt: skip
@@ -114,8 +116,8 @@ def gauges(url: str) -> float:
     )
 
 
-def look(soaked: Soaked, at_most: int = 0) -> dict[str, Any]:
-    """Return what lives in the server, once it is idle and has ``at_most`` entries, or the time is over."""
+def look(soaked: Soaked, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what lives in the server when it has had its time, or once that is no more than ``before``."""
     deadline = time.monotonic() + SETTLES_WITHIN_S
     found: dict[str, Any] = {}
     while True:
@@ -125,7 +127,7 @@ def look(soaked: Soaked, at_most: int = 0) -> dict[str, Any]:
             "files": open_files(soaked.ours.pid),
             "rss_mb": round(rss_mb(soaked.ours.pid), 2),
         }
-        settled = not found["gauges"] and found["entries"] <= at_most
+        settled = before and all(found[name] <= before[name] for name in SETTLING)
         if settled or time.monotonic() > deadline:
             return found
         time.sleep(1)
@@ -139,7 +141,7 @@ def run(requests: int, folder: Path) -> dict[str, Any]:
         before = look(soaked)
         print(f"  after {warm['requests']:,} requests to warm up: {short(before)}")
         found = soak(soaked, requests, seconds)
-        after = look(soaked, before["entries"])
+        after = look(soaked, before)
         print(f"  after {found['requests']:,} more: {short(after)}")
         more = grown(before, after)
         print(f"  grown: {more}")
