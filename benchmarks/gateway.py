@@ -5,7 +5,7 @@ wrk and the streams' client load from the other core. Targets take turns, round 
 meet the same machine; CPU time is utime and stime of all processes of a target. The ratio to nginx is the
 figure to look at.
 
-``--only`` chooses scenarios, ``--quick`` takes about two minutes, ``--write`` writes docs/performance.md.
+``--only`` chooses scenarios, ``--quick`` takes a minute and a half, ``--write`` writes docs/performance.md.
 """
 
 import argparse
@@ -32,6 +32,8 @@ VARIANTS = {
 }
 """bare: everything off that can be; asgi: bare without the hot lane; full: all that is on by default."""
 MODELS = {"openai": f"openai/{bodies.OPENAI_MODEL}", "anthropic": f"anthropic/{bodies.ANTHROPIC_MODEL}"}
+ALONE = {"openai": (1,), "anthropic": ()}
+"""Other concurrencies than the usual one that a quick run measures."""
 UPSTREAM_PATHS = {"openai": bodies.CHAT, "anthropic": bodies.MESSAGES}
 
 
@@ -112,14 +114,14 @@ def whole(run: Run, route: str) -> None:
     with nginx.mock(run.folder, core=core) as upstream, run.up(upstream) as running:
         everyone = ["direct", "nginx", *run.variants]
         for kb in (0.5,) if run.quick else (0.5, 20, 200):
-            names = everyone if kb == 0.5 else ["nginx", "bare", "full"]
+            names = everyone[run.quick :] if kb == 0.5 else ["nginx", "bare", "full"]
             asked = targets(running, route, {"kb": kb, **tools}, names)
-            rounds = run.rounds if kb == 0.5 else max(1, run.rounds - 2)
+            rounds = run.rounds if kb == 0.5 else max(1, run.rounds - 3)
             load = Load(route, kb, goals.AT, rounds, run.seconds)
             run.cells.extend(cells.whole(asked, load, run.folder, core))
         asked = targets(running, route, {"kb": 0.5, **tools}, everyone)
-        for connections in (1,) if run.quick else (1, 16, 256):
-            load = Load(route, 0.5, connections, max(1, run.rounds - 2), max(1, run.seconds - 1))
+        for connections in ALONE[route] if run.quick else (1, 16, 256):
+            load = Load(route, 0.5, connections, max(1, run.rounds - 3), max(1, run.seconds - 1))
             run.cells.extend(cells.whole(asked, load, run.folder, core))
 
 
@@ -140,7 +142,7 @@ def streams(run: Run) -> None:
         for route in MODELS:
             asked = targets(running, route, {"stream": True}, ["direct", "nginx", *run.variants])
             for connections in (16,) if run.quick else (16, goals.AT):
-                load = Load(route, 0.5, connections, max(1, run.rounds - 2), run.seconds)
+                load = Load(route, 0.5, connections, max(1, run.rounds - 4), run.seconds)
                 run.cells.extend(cells.streamed(asked, load, FRAMES))
 
 
@@ -166,9 +168,11 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--only", default=",".join(SCENARIOS), help=f"default: {','.join(SCENARIOS)}")
     parser.add_argument("--variants", default=",".join(VARIANTS), help=f"default: {','.join(VARIANTS)}")
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer cells, shorter rounds")
-    parser.add_argument("--seconds", type=float, help="of each round (default: 3, quick: 2)")
-    parser.add_argument("--rounds", type=int, help="default: 5, quick: 3")
+    parser.add_argument(
+        "--quick", action="store_true", help="a minute and a half instead of eleven: fewer, shorter rounds"
+    )
+    parser.add_argument("--seconds", type=float, help="of each round (default: 2, quick: 1)")
+    parser.add_argument("--rounds", type=int, help="default: 7, quick: 3")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/performance.md")
     parser.add_argument("--server-command", default=server.COMMAND, help=f"default: {server.COMMAND}")
     return parser.parse_args()
@@ -184,8 +188,8 @@ def main() -> int:
         print("asgi: this server has no hot lane to turn off; left out")
         variants.remove("asgi")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        seconds = asked.seconds or (2 if asked.quick else 3)
-        rounds = asked.rounds or (3 if asked.quick else 5)
+        seconds = asked.seconds or (1 if asked.quick else 2)
+        rounds = asked.rounds or (3 if asked.quick else 7)
         run = Run(Path(folder), asked.quick, seconds, rounds, variants, asked.server_command)
         for name in chosen:
             SCENARIOS[name](run)
