@@ -17,7 +17,7 @@ from llm_server.api.server import Server
 from llm_server.api.structured import Abilities, Structure
 from llm_server.batching import Grouped, Shared
 from llm_server.catalog import Catalog, Listing
-from llm_server.contract import FormKind, PoolReport, Provider, Secret, State, Target, Way
+from llm_server.contract import FormKind, Observer, PoolReport, Provider, Secret, State, Target, Way
 from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.routing import FixedOrder
 from llm_server.settings import LOCAL, Settings
@@ -59,8 +59,7 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     providers = {name: Shared(each, batching.single_flight, batches) for name, each in formed.items()}
     routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     requests = _request_log(settings, metrics)
-    told = (metrics, requests) if settings.telemetry.request_log else (metrics,)
-    observer = Observers(told, lambda name: metrics.families.failures.labels(name).inc())
+    observer = _observer(settings, metrics, requests)
 
     storage = Storage(settings.storage, settings.engine.data_dir)
     registry = Registry(storage.schemas)
@@ -139,6 +138,12 @@ def _metrics(settings: Settings, providers: Mapping[str, Provider], shared: Path
     )
     models = _bare(settings).values()
     return Metrics(settings.telemetry, VERSION, models=models, sources=sources, shared=shared)
+
+
+def _observer(settings: Settings, metrics: Metrics, requests: RequestLog) -> Observers:
+    told: list[Observer] = [metrics] if settings.telemetry.metrics else []
+    told += [requests] if settings.telemetry.request_log else []
+    return Observers(tuple(told), lambda name: metrics.families.failures.labels(name).inc())
 
 
 def _request_log(settings: Settings, metrics: Metrics) -> RequestLog:
