@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.front import Front, before, fronting, provider
+from tests.end_to_end.front import UNDAUNTED, Front, before, fronting, provider
 from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
 from tests.upstreams.cases import VENDORS, load, refusal, refusals
 from tests.upstreams.clients import collect
@@ -283,7 +283,7 @@ async def test_a_break_after_content_is_not_tried_elsewhere() -> None:
 async def test_every_vendors_refusals_become_the_callers_errors(vendor: str) -> None:
     """Through both dialects: a status that fits, and an envelope that its SDK reads."""
     rows = refusals(vendor)
-    async with before(vendor, *[row for row in rows for _ in ASK], rows[-1]) as (front, up):
+    async with before(vendor, *[row for row in rows for _ in ASK], rows[-1], pool=UNDAUNTED) as (front, up):
         for row in rows:
             for caller, (path, body) in ASK.items():
                 async with front.http.post(path, json={**body, "model": f"{vendor}/x"}) as response:
