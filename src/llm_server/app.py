@@ -15,8 +15,9 @@ from llm_server.api.backstage import Backstage
 from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.api.structured import Abilities, Structure
+from llm_server.batching import Grouped, Shared
 from llm_server.catalog import Catalog, Listing
-from llm_server.contract import FormKind, PoolReport, Provider, Secret, State, Target, Way
+from llm_server.contract import FormKind, Observer, PoolReport, Provider, Secret, State, Target, Way
 from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.routing import FixedOrder
 from llm_server.settings import LOCAL, Settings
@@ -27,6 +28,7 @@ from llm_server.structured.registry import Registry
 from llm_server.structured.rules import Rules
 from llm_server.structured.stage import Structured
 from llm_server.structured.transforms import Conversions
+from llm_server.telemetry.batches import BatchMetrics
 from llm_server.telemetry.log import Redactor, set_up_logging
 from llm_server.telemetry.metrics import Metrics, Sources
 from llm_server.telemetry.observers import Observers
@@ -49,13 +51,15 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     ``metrics_dir`` is where several workers share their numbers.
     """
     sources = _providers(settings)
-    rules = Rules(settings.structured.rules)
-    providers = {name: Structured(each, settings.structured, rules) for name, each in sources.items()}
-    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     metrics = _metrics(settings, sources, metrics_dir)
+    batches, batching = BatchMetrics(metrics.families), settings.batching
+    rules = Rules(settings.structured.rules)
+    grouped = {name: Grouped(each, batching.embeddings, batches) for name, each in sources.items()}
+    formed = {name: Structured(each, settings.structured, rules) for name, each in grouped.items()}
+    providers = {name: Shared(each, batching.single_flight, batches) for name, each in formed.items()}
+    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     requests = _request_log(settings, metrics)
-    told = (metrics, requests) if settings.telemetry.request_log else (metrics,)
-    observer = Observers(told, lambda name: metrics.families.failures.labels(name).inc())
+    observer = _observer(settings, metrics, requests)
 
     storage = Storage(settings.storage, settings.engine.data_dir)
     registry = Registry(storage.schemas)
@@ -66,7 +70,7 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     door = Door(handler, observer, settings.api)
     render = metrics.render if settings.telemetry.metrics else None
     conversions = Conversions(settings.structured.transformers)
-    structure = Structure(conversions, inference, _abilities(routing, providers), listing)
+    structure = Structure(conversions, inference, _abilities(routing, formed), listing)
     upstreams = hosted.upstreams(sources.values())
 
     def pools() -> list[tuple[tuple[str, ...], PoolReport]]:
@@ -107,7 +111,7 @@ def _abilities(routing: FixedOrder, providers: Mapping[str, Structured]) -> Abil
     """Return what tells how a listed model can be held to a form: an alias, by its first target."""
 
     async def told(model: str) -> Mapping[FormKind, Sequence[Way]]:
-        first = routing.candidates(model)[0]
+        first = routing.route(model).targets[0]
         return await abilities(providers[first.provider], first.model)
 
     return told
@@ -134,6 +138,12 @@ def _metrics(settings: Settings, providers: Mapping[str, Provider], shared: Path
     )
     models = _bare(settings).values()
     return Metrics(settings.telemetry, VERSION, models=models, sources=sources, shared=shared)
+
+
+def _observer(settings: Settings, metrics: Metrics, requests: RequestLog) -> Observers:
+    told: list[Observer] = [metrics] if settings.telemetry.metrics else []
+    told += [requests] if settings.telemetry.request_log else []
+    return Observers(tuple(told), lambda name: metrics.families.failures.labels(name).inc())
 
 
 def _request_log(settings: Settings, metrics: Metrics) -> RequestLog:

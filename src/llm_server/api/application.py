@@ -22,6 +22,7 @@ def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = No
     hot = endpoints(door)
     server = Server(
         hot,
+        door.config,
         describe=_describe,
         title="LLM Server",
         version=backstage.version,

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from llm_server.api.config import ApiConfig
 from llm_server.api.endpoint import Endpoint
 from llm_server.api.headers import course, retry
 from llm_server.api.identity import IDENTITY, request_id
@@ -32,16 +33,24 @@ class Server(FastAPI):
     """FastAPI with a dictionary in front: a hot path costs one look-up instead of the router's work.
 
     Args:
-        hot: endpoints by path, all ``POST``.
+        hot: endpoints by path, all ``POST``; by its bytes a path is found in ``lane``.
+        config: limits, for the connections too.
         describe: adds the hot routes to the document, called when it is first asked for.
         options: passed to FastAPI.
     """
 
     def __init__(
-        self, hot: Mapping[str, Endpoint], *, describe: Callable[["Server"], None], **options: Any
+        self,
+        hot: Mapping[str, Endpoint],
+        config: ApiConfig,
+        *,
+        describe: Callable[["Server"], None],
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._hot = hot
+        self.lane = {path.encode(): endpoint for path, endpoint in hot.items()}
+        self.config = config
         self._describe = describe
         self.add_exception_handler(ServerError, _on_server_error)
         self.add_exception_handler(HTTPException, _on_http_error)

@@ -34,7 +34,7 @@ from llm_server.contract.calls import (
 )
 from llm_server.contract.context import Attempt, Context, Priority, StructuredNote
 from llm_server.contract.conversion import Conversion, FormKind, TransformStep, Way
-from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
+from llm_server.contract.errors import Again, Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
 from llm_server.contract.messages import (
@@ -52,6 +52,7 @@ from llm_server.contract.messages import (
 from llm_server.contract.pools import PoolReport, QuotaReport
 from llm_server.contract.ports import (
     JSON_BODY,
+    BatchObserver,
     Dialect,
     Events,
     Handler,
@@ -59,14 +60,13 @@ from llm_server.contract.ports import (
     HttpResponse,
     ModelInfo,
     Observer,
-    Plan,
     Pool,
     Provider,
     RouterStrategy,
     State,
     StreamDecoder,
-    Target,
 )
+from llm_server.contract.routes import HedgePolicy, Plan, RetryPolicy, Route, Target
 from llm_server.contract.schemas import (
     Compatibility,
     RegisteredSchema,
@@ -81,8 +81,10 @@ from llm_server.contract.secret import Secret
 
 __all__ = [
     "JSON_BODY",
+    "Again",
     "Answer",
     "Attempt",
+    "BatchObserver",
     "Block",
     "Call",
     "ChatCall",
@@ -104,6 +106,7 @@ __all__ = [
     "FinishReason",
     "FormKind",
     "Handler",
+    "HedgePolicy",
     "HttpRequest",
     "HttpResponse",
     "Image",
@@ -125,7 +128,9 @@ __all__ = [
     "Refusal",
     "RefusalDelta",
     "RegisteredSchema",
+    "RetryPolicy",
     "Role",
+    "Route",
     "RouterStrategy",
     "Sampling",
     "SchemaComparison",

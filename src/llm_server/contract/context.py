@@ -33,6 +33,8 @@ class Attempt(Struct, kw_only=True):
     error: ErrorKind | None = None
     wasted: Usage = Usage()
     """Tokens of this try's answers that nobody was given."""
+    outrun: bool = False
+    """Whether it was given up because another, started beside it, was the first with content."""
 
     @property
     def upstream_s(self) -> float:
@@ -72,6 +74,8 @@ class Context(Struct, kw_only=True):
     """Path template of the endpoint, for example ``/v1/chat/completions``."""
     model: str = ""
     """The model as the caller named it."""
+    tenant: str = ""
+    """Whose request it is: what belongs to one is never shared with another. Empty where there is but one."""
     streamed: bool = False
     left: bool = False
     """Whether the caller has gone before its answer was complete."""
@@ -81,6 +85,8 @@ class Context(Struct, kw_only=True):
     priority: Priority = Priority.DEFAULT
     desperate: bool = False
     """Whether every target is ejected: an upstream that is left alone because it failed is to be tried."""
+    marked: bool = False
+    """Whether the next turn may go to another provider: an answer's signatures must say whose they are."""
     max_attempts: int | None = None
     """Answers that may be asked of one model until one has the form demanded; ``None`` by default."""
     attempts: list[Attempt] = []
@@ -90,6 +96,9 @@ class Context(Struct, kw_only=True):
     """Names of answer fields that are estimates."""
     wasted: Usage = Usage()
     """Tokens of answers that nobody was given, because they were not what had been asked for."""
+    shared: bool = False
+    """Whether the answer is another request's as well, which pays for it: the usage told was billed once,
+    there. Settled when the answer ends."""
     schema: SchemaVersion | None = None
     """The registered schema that was used; ``None`` where the call named none."""
     structured: StructuredNote | None = None

@@ -103,6 +103,11 @@ CAPABILITIES = frozenset({*CHATTING, "embeddings"})
 """What is told of a model that is known as a whole."""
 
 
+def _versatile(facts: Facts) -> bool:
+    """Whether a model can do everything that a chat call without an output format may need."""
+    return facts.chat and facts.tools and facts.images and facts.logprobs and facts.choices
+
+
 def _images(call: ChatCall) -> bool:
     parts = (part for message in call.messages for part in message.parts)
     return any(
@@ -129,6 +134,8 @@ def _chat_needs(call: ChatCall, facts: Facts) -> dict[str, bool]:
 
 def needs_lacking(call: Call, facts: Facts) -> tuple[str, ...]:
     """Return the capabilities, as in ``WORDS``, that ``call`` needs and a model with ``facts`` lacks."""
+    if type(call) is ChatCall and call.output is None and _versatile(facts):
+        return ()  # the common case, without a look at each of a long conversation's parts
     match call:
         case ChatCall():
             needs = _chat_needs(call, facts)

@@ -1,6 +1,6 @@
 """The seams between rooms: who implements and who uses each is said in its docstring."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from llm_server.contract.context import Context
 from llm_server.contract.errors import ServerError
 from llm_server.contract.facts import Facts
 from llm_server.contract.pools import PoolReport
+from llm_server.contract.routes import Plan, Route, Target
 
 Events = AsyncGenerator[Answer, None]
 """The answer on its way back: chunks, or one whole value. Whoever iterates closes it (``aclosing``)."""
@@ -185,31 +186,14 @@ class Pool(Protocol):
         ...
 
 
-class Target(Struct, frozen=True):
-    """A model at a provider."""
-
-    provider: str
-    model: str
-
-    def __str__(self) -> str:
-        return f"{self.provider}/{self.model}"
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """The order of attempts, and every candidate left out with the reason."""
-
-    attempts: tuple[Target, ...]
-    dropped: Mapping[Target, str] = {}
-
-
 class RouterStrategy(Protocol):
     """Decides where a call goes. Implemented in routing/, used by pipeline/."""
 
-    def candidates(self, model: str) -> tuple[Target, ...]:
-        """Return the targets that a caller's model name stands for; ``MODEL_NOT_FOUND`` if none."""
+    def route(self, model: str) -> Route:
+        """Return what a caller's model name stands for; ``MODEL_NOT_FOUND`` if nothing."""
         ...
 
-    def plan(self, call: Call, candidates: tuple[Target, ...], facts: Mapping[Target, Facts]) -> Plan:
+    def plan(self, call: Call, candidates: tuple[Target, ...], facts: Callable[[Target], Facts]) -> Plan:
         """Return the order of attempts; raises ``UNSUPPORTED`` when every candidate lacks something."""
         ...
 
@@ -227,4 +211,20 @@ class Observer(Protocol):
 
     def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
         """The request left the pipeline, whole, failed or abandoned (``CLIENT_CLOSED``)."""
+        ...
+
+
+class BatchObserver(Protocol):
+    """Hears what was batched. Implemented in telemetry/, called by batching/; must not raise or wait."""
+
+    def sent(self, provider: str, texts: int) -> None:
+        """A call with ``texts`` inputs to embed went to ``provider``."""
+        ...
+
+    def waited(self, provider: str, waits_s: Sequence[float], calls: int) -> None:
+        """Requests that waited for their group so many seconds each were answered by ``calls`` calls."""
+        ...
+
+    def shared(self, provider: str) -> None:
+        """A request joined the call of an identical one."""
         ...

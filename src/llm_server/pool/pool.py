@@ -19,12 +19,12 @@ from llm_server.contract import (
     ServerError,
 )
 from llm_server.pool.admission import Admission
-from llm_server.pool.aio import AiohttpTransport
 from llm_server.pool.breaker import BreakerState
 from llm_server.pool.config import PoolConfig
 from llm_server.pool.exchange import Exchange
 from llm_server.pool.quota import QuotaRules
 from llm_server.pool.transport import Transport
+from llm_server.pool.transports import transport
 
 
 class UpstreamPool:
@@ -183,15 +183,10 @@ def open_pool(
     ``headers`` (credentials) go with every request and nowhere else.
     """
     origin, path = split(base_url)
-    return UpstreamPool(origin, transport_for(origin, config, headers), config, rules, path)
+    return UpstreamPool(origin, transport(origin, config, headers), config, rules, path)
 
 
 def split(base_url: str) -> tuple[str, str]:
     """Return the origin of ``base_url`` and the path below it."""
     parts = urlsplit(base_url)
     return f"{parts.scheme}://{parts.netloc}", parts.path.strip("/")
-
-
-def transport_for(origin: str, config: PoolConfig, headers: Mapping[str, Secret]) -> Transport:
-    """Return the transport that ``config`` names."""
-    return AiohttpTransport(origin, config, headers)

@@ -33,6 +33,7 @@ from llm_server.providers import prompts
 from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
 from llm_server.providers.dialects.failures import garbage, introduced
+from llm_server.providers.provenance import Reader, marked, own
 
 MODELS_TIMEOUT_S = 10.0
 """Seconds that a list of models is waited for."""
@@ -146,9 +147,10 @@ class HttpProvider:
                 if call.stream:
                     async with aclosing(self._streamed(call, response)) as chunks:
                         async for chunk in chunks:
-                            yield chunk
+                            yield marked(chunk, self.name) if ctx.marked else chunk
                 else:
-                    yield self._dialect.decode(call, await response.read())
+                    whole = self._dialect.decode(call, await response.read())
+                    yield marked(whole, self.name) if ctx.marked else whole
             self._trouble = ""
         except ServerError as error:
             self._sign(error)
@@ -160,8 +162,11 @@ class HttpProvider:
     def _encoded(self, call: Call, ctx: Context) -> HttpRequest:
         check_model_name(call.model)
         facts = self._facts(call.model)
-        if isinstance(call, ChatCall) and call.dialect != self._dialect.name:
-            call = within_limit(without_attribution(call), facts, ctx.dropped)
+        if isinstance(call, ChatCall):
+            first = not ctx.attempts or ctx.attempts[0].provider == self.name
+            call = own(call, Reader(self.name, self._dialect.name, first), ctx.dropped)
+            if call.dialect != self._dialect.name:
+                call = within_limit(without_attribution(call), facts, ctx.dropped)
         if self._config.deployments:
             call = call.addressed(self._config.deployments.get(call.model, call.model))
         request = self._dialect.encode(call, facts)

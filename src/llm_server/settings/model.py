@@ -1,30 +1,21 @@
 """The configuration as one frozen value: the rooms' own settings, composed."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llm_server.api.config import ApiConfig
+from llm_server.batching.config import BatchingConfig
 from llm_server.engine.config import EngineConfig
 from llm_server.pool.config import PoolConfig
 from llm_server.providers.config import ProviderConfig
-from llm_server.routing.config import RoutingConfig
+from llm_server.routing.config import RetryConfig, RouteConfig, RoutingConfig
 from llm_server.storage.config import StorageConfig
 from llm_server.structured.config import StructuredConfig
 from llm_server.telemetry.config import TelemetryConfig
 
 LOCAL = "local"
 """The name of the embedded engine among the providers."""
-
-_TARGET = {"type": "string", "examples": ["openai/gpt-5-mini"]}
-
-Targets = Annotated[
-    tuple[str, ...],
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [_TARGET, {"type": "array", "items": _TARGET, "minItems": 1}]}),
-]
-"""What a name stands for: one ``provider/model``, or several in the order in which they are tried."""
 
 
 class ServerConfig(BaseModel):
@@ -60,10 +51,14 @@ class Settings(BaseModel):
     providers: dict[str, ProviderConfig] = Field(
         default={}, description="Providers by the name that callers put before the model: `name/model`."
     )
-    models: dict[str, Targets] = Field(
+    models: dict[str, RouteConfig] = Field(
         default={},
         description="Names of your own for models. A list is tried in order when one fails.",
         examples=[{"fast": ["groq/llama-3.3-70b-versatile", "openai/gpt-5-mini"]}],
+    )
+    retry: RetryConfig = Field(
+        default=RetryConfig(),
+        description="When requests that failed before their first content are tried again.",
     )
     default_model: str | None = Field(
         default=None, description=RoutingConfig.model_fields["default_model"].description
@@ -72,6 +67,9 @@ class Settings(BaseModel):
         default=EngineConfig(), description="The models that this server runs itself."
     )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to providers.")
+    batching: BatchingConfig = Field(
+        default=BatchingConfig(), description="What is sent to providers together."
+    )
     structured: StructuredConfig = Field(
         default=StructuredConfig(), description="How answers are brought into the form that is demanded."
     )
@@ -83,7 +81,7 @@ class Settings(BaseModel):
     @property
     def routing(self) -> RoutingConfig:
         """The names that callers may use, as the routing room takes them."""
-        return RoutingConfig(aliases=dict(self.models), default_model=self.default_model)
+        return RoutingConfig(aliases=self.models, default_model=self.default_model, retry=self.retry)
 
     @property
     def provider_names(self) -> frozenset[str]:
@@ -96,8 +94,10 @@ class Settings(BaseModel):
         "api",
         "providers",
         "models",
+        "retry",
         "engine",
         "pool",
+        "batching",
         "structured",
         "storage",
         "telemetry",
