@@ -178,6 +178,19 @@ def test_not_more_wait_for_a_hold_than_may_wait() -> None:
     virtually(main)
 
 
+def test_quotas_need_not_be_obeyed() -> None:
+    up = SimulatedUpstream(10, headers={"retry-after": "30", "left": "0", "full-in": "60"}, fails=lambda: 429)
+
+    async def main(loop: VirtualLoop) -> None:
+        pool = pool_for(up, loop, obey_quotas=False)
+        for _ in range(5):
+            assert await ask(pool, context()) == 429
+        assert pool.report().quotas == ()
+        await pool.close()
+
+    virtually(main)
+
+
 def test_nothing_left_holds_the_next_back_before_a_refusal() -> None:
     up = SimulatedUpstream(10, lambda: 0.1, lambda: 0.1, headers={"left": "0", "full-in": "20"})
 

@@ -57,8 +57,9 @@ class Admission:
         self.gate = Gate(limit, config.max_waiting, config.acquire_timeout_s, now)
         self.health = Health(config.breaker.window_s)
         self.breaker = Breaker(config.breaker)
-        self.quota = Quota(rules)
-        self.reads_headers = bool(rules.allowances)
+        obeyed = rules if config.obey_quotas else QuotaRules()
+        self.quota = Quota(obeyed)
+        self.reads_headers = bool(obeyed.allowances)
 
     async def wait(self, ctx: Context | None, now_s: float) -> bool:
         """Wait until a request may go; return whether it is a probe of an open breaker.

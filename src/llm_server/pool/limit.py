@@ -16,8 +16,8 @@ CUT, DEEPEST = 0.6, 0.5
 """Shares of the limit that may be left after a cut because of latency: less than 1 / TOLERANCE, so that the
 queue that made it is gone, and not less than Gradient2Limit's smallest gradient."""
 LATE, BETWEEN = 1 / 2, 1 / 20
-"""Doubt that a window adds whose median is surely above TOLERANCE, or above BUFFER: two of the former in a row
-are enough, and twenty that let nothing grow."""
+"""Doubt that a window adds whose median is surely above TOLERANCE, or above BUFFER: two of the former in a
+row are enough, and twenty that let nothing grow."""
 THROTTLED = 0.7
 """Share that is left when the upstream refuses: multiplicative decrease, CUBIC's beta (RFC 9438, 4.6)."""
 HELPED = 0.8
