@@ -1,4 +1,4 @@
-"""Serve an application on a free port of loopback, in the test's own event loop, on the hot lane or without."""
+"""Serve an application on a free port of loopback, in the test's own event loop, by either transport."""
 
 import asyncio
 import socket

@@ -71,6 +71,8 @@ class Connection(HttpToolsProtocol):
         """Bytes that came since the last request was complete, without those that came with its end."""
         self._body_bytes = 0
         self._body_parts = 0
+        self._upgrades = False
+        """Whether the request that is received wants to upgrade, and will be parsed again without that."""
         self._good_host: str | None = ""
         self.answering: RequestResponseCycle | None = None
         self._refusal: RefusedError | None = None
@@ -122,19 +124,35 @@ class Connection(HttpToolsProtocol):
         self.expect()
 
     def _feed(self, data: bytes) -> None:
-        """Parse ``data``; a wish to upgrade is ignored (RFC 9110, 7.8), what follows it is HTTP as before."""
+        """Parse ``data``."""
         while data:
             try:
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
+                data = self._without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserCallbackError as error:
                 if isinstance(error.__context__, RefusedError):
                     raise error.__context__ from None
                 raise RefusedError(400, "The request's target is not valid.") from error
             except httptools.HttpParserError as error:
                 raise RefusedError(400, f"This is not valid HTTP: {error}.") from error
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head of the request to be parsed again: a wish to upgrade is ignored (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for another protocol, and would lose the body.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise RefusedError(400, "This is no proxy.")
+        kept = []
+        for name, value in self.headers:
+            if name == b"connection":
+                kept.append(b"connection: close\r\n" if b"close" in value.lower() else b"")
+            elif name != b"upgrade":
+                kept.append(b"%b: %b\r\n" % (name, value))
+        return b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *kept, b"\r\n"])
 
     def _check_size(self) -> None:
         """Refuse a request that has too much besides its body."""
@@ -161,8 +179,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Check the headers, then let uvicorn start the application."""
-        self.check_head(headers_of(self.headers))
-        self.to_asgi()
+        if self.check_head(headers_of(self.headers)):
+            self.to_asgi()
 
     def to_asgi(self) -> None:
         """Let uvicorn go on with the request whose headers are complete."""
@@ -173,9 +191,12 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
 
-    def check_head(self, headers: Mapping[str, str]) -> None:
-        """Note that the headers are complete; raises ``RefusedError`` for what must not be answered."""
-        self._in_head = False
+    def check_head(self, headers: Mapping[str, str]) -> bool:
+        """Note that the headers are complete; return false if they will come again without an upgrade.
+
+        Raises:
+            RefusedError: this must not be answered.
+        """
         self.version = version = self.parser.get_http_version()
         host = headers.get("host")
         if host != self._good_host or version != "1.1":
@@ -188,6 +209,9 @@ class Connection(HttpToolsProtocol):
             raise RefusedError(431, f"The headers are larger than the limit of {limit} bytes.")
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RefusedError(400, f"More than {MAX_PIPELINED} requests wait for their answers.")
+        self._upgrades = self.parser.should_upgrade()
+        self._in_head = self._upgrades
+        return not self._upgrades
 
     def _check_host(self, host: str | None, version: str) -> None:
         if version not in {"1.1", "1.0"}:
@@ -214,12 +238,15 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is complete."""
-        self.end_message()
-        super().on_message_complete()
+        if self.end_message():
+            super().on_message_complete()
 
-    def end_message(self) -> None:
-        """Note that the request is complete: what comes now is the next one."""
+    def end_message(self) -> bool:
+        """Note that the request is complete; return false if it will come again without an upgrade."""
+        if self._upgrades:
+            return False
         self._receiving, self._in_head, self._fed = False, True, 0
+        return True
 
     # What is answered
 
