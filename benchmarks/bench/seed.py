@@ -96,8 +96,14 @@ def cases() -> tuple[Case, ...]:
 
 
 def script() -> Script:
-    """Return what the upstream answers, by case."""
-    return Script({f"Case {case.name}.": told(case) for case in cases()})
+    """Return what the upstream answers, by case; a model that is told what was wrong then gets it right."""
+    answers = {}
+    for case in cases():
+        answers[f"Case {case.name}."] = told(case)
+        answers[f"Case {case.name}.&&cannot be used"] = [
+            completion(json.dumps(case.answer), tokens=case.tokens)
+        ]
+    return Script(answers)
 
 
 def told(case: Case) -> list[dict[str, Any]]:
