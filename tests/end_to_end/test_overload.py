@@ -12,8 +12,9 @@ PLACES, QUEUE = 4, 8
 POOL = {"max_connections": PLACES, "max_waiting": QUEUE, "acquire_timeout_s": 60}
 
 
-async def ask(front: Front) -> tuple[int, str | None]:
-    async with front.http.post("/v1/chat/completions", json=ASK) as response:
+async def ask(front: Front, priority: str = "default") -> tuple[int, str | None]:
+    headers = {"x-llm-server-priority": priority}
+    async with front.http.post("/v1/chat/completions", json=ASK, headers=headers) as response:
         await response.read()
         return response.status, response.headers.get("retry-after")
 
@@ -43,6 +44,25 @@ async def test_three_times_the_load_is_served_as_far_as_there_is_room_and_refuse
         assert await front.metric("llm_server_pool_wait_seconds_count") == QUEUE
 
 
+async def test_the_urgent_take_the_places_of_the_others_in_the_queue() -> None:
+    hold = Hold()
+    api = {"priority_header": "any"}
+    async with before("openai", play(load("openai", "text")).before(hold), pool=POOL, api=api) as (front, up):
+        inside = [asyncio.create_task(ask(front)) for _ in range(PLACES)]
+        await up.wait_requests(PLACES)
+        batch = [asyncio.create_task(ask(front, "batch")) for _ in range(QUEUE)]
+        await front.until_metric(QUEUE, "llm_server_pool_waiting_requests", priority="batch")
+        urgent = [asyncio.create_task(ask(front, "interactive")) for _ in range(QUEUE // 2)]
+        await front.until_metric(QUEUE // 2, "llm_server_pool_waiting_requests", priority="interactive")
+        assert (await ask(front, "batch"))[0] == 429
+        hold.until.set()
+        assert {status for status, _ in await asyncio.gather(*inside, *urgent)} == {200}
+        statuses = Counter(status for status, _ in await asyncio.gather(*batch))
+        assert statuses == {200: QUEUE // 2, 429: QUEUE // 2}
+        assert await front.metric("llm_server_pool_shed_total", priority="batch") == QUEUE // 2 + 1
+        assert await front.metric("llm_server_pool_shed_total", priority="interactive") == 0
+
+
 async def test_clients_that_leave_the_queue_make_room_and_cost_no_call() -> None:
     hold = Hold()
     async with before("openai", play(load("openai", "text")).before(hold), pool=POOL) as (front, up):
@@ -65,7 +85,8 @@ async def test_clients_that_leave_the_queue_make_room_and_cost_no_call() -> None
 
 async def test_a_provider_that_says_when_to_come_back_is_not_asked_before() -> None:
     limited = play(next(each for each in refusals("groq") if each.status == 429))
-    async with before("groq", limited, pool={"acquire_timeout_s": 1}) as (front, up):
+    once = {"attempts": 1}
+    async with before("groq", limited, pool={"acquire_timeout_s": 1}, retry=once) as (front, up):
         ask_groq = {**ASK, "model": "groq/x"}
         for _ in range(5):
             async with front.http.post("/v1/chat/completions", json=ask_groq) as response:
