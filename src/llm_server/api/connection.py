@@ -32,6 +32,10 @@ CHUNK_BYTES = 16
 """What a chunk may have around it on average, besides twice the limit on headers for all together: chunk
 extensions and trailers are read and dropped, of which a client can send any number (CVE-2023-39326)."""
 
+LINGER_S = 2.0
+"""Seconds for which what a refused client still sends is dropped, before its connection is closed (nginx.org,
+ngx_http_core_module, lingering_close)."""
+
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 """RFC 3986, 3.2.2 and 3.2.3; empty is allowed (RFC 9110, 7.2)."""
 
@@ -190,6 +194,8 @@ class Connection(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        # uvicorn stops reading while requests wait, and would not see the client leave; here they have a bound.
+        self.flow.resume_reading()
 
     def check_head(self, headers: Mapping[str, str]) -> bool:
         """Note that the headers are complete; return false if they will come again without an upgrade.
@@ -284,7 +290,7 @@ class Connection(HttpToolsProtocol):
 
     def expect(self) -> None:
         """Set the time until which something must happen, from what the connection is at."""
-        if self.flow.write_paused or self.transport.is_closing():
+        if self.flow.write_paused or self.transport.is_closing() or self._refusal is not None:
             return
         limits, now_s = self.limits, time.perf_counter()
         if self.is_answering():
@@ -313,9 +319,9 @@ class Connection(HttpToolsProtocol):
         """Close the connection, whose time has come; a request that has begun is told so."""
         if self.transport.is_closing() or self.flow.write_paused or self.transport.get_write_buffer_size():
             self.transport.abort()  # closing waits for a client that does not read
-        elif self.flow.read_paused:
+        elif self.flow.read_paused and self._refusal is None:
             self.timer.set(time.perf_counter() + self.limits.body_idle_timeout_s)  # it waits for us
-        elif self._receiving and not self._answered_early():
+        elif self._receiving and self._refusal is None and not self._answered_early():
             self._refuse(RefusedError(408, "The request did not come to its end in time."))
         else:
             self.transport.close()
@@ -345,10 +351,14 @@ class Connection(HttpToolsProtocol):
         begun = cycle is not None and not cycle.response_complete and cycle.response_started
         if not begun and not self._answered_early():
             self.transport.write(self._rendered(refusal))
-        self.transport.close()
+        if self.transport.can_write_eof():
+            # What has not been read when a socket is closed makes the client lose what it was told.
+            self.transport.write_eof()
+        else:
+            self.transport.close()
         if cycle is not None and not cycle.response_complete:
             self.abandon(cycle)
-        self.timer.set(time.perf_counter() + self.limits.send_timeout_s)
+        self.timer.set(time.perf_counter() + LINGER_S)
 
     def _rendered(self, refusal: RefusedError) -> bytes:
         body = OPENAI_CHAT.error(ServerError(ErrorKind.INVALID_REQUEST, refusal.message), "")
