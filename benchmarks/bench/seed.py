@@ -21,6 +21,8 @@ from bench.results import Goal
 from bench.scripted import Script, completion
 from bench.streams import compose
 
+WARM_UP_S = 0.3
+"""The first request with a schema compiles it."""
 CHARS_PER_TOKEN = 4
 """OpenAI's rule of thumb: platform.openai.com/tokenizer."""
 
@@ -154,6 +156,7 @@ def measure(
                 running.url, bodies.CHAT, case.question(model),
                 {"content-type": "application/json", "authorization": bodies.KEY},
             )  # fmt: skip
+            uvloop.run(ask(running.url, request, connections=1, seconds=WARM_UP_S))
             used = cpu_s(running.pid)
             answers = uvloop.run(ask(running.url, request, connections=connections, seconds=seconds))
             used = cpu_s(running.pid) - used
