@@ -1,0 +1,1 @@
+"""Group compatible unstructured work: embeddings, completions, offline batches."""

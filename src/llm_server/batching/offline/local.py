@@ -1,0 +1,69 @@
+"""Run a batch line by line through this server's own pipeline, within the room that others leave."""
+
+import asyncio
+from collections.abc import Iterable
+
+from llm_server.batching.offline.asking import FAULTS, Asking, Outcome
+from llm_server.batching.offline.job import Job
+from llm_server.batching.offline.lines import Asked
+from llm_server.batching.offline.pace import Pace, Room
+from llm_server.batching.offline.recording import Recording
+
+
+class Local:
+    """Runs batches of this server.
+
+    Args:
+        asking: asks one line.
+        concurrency: lines of a batch under way at most.
+        max_attempts: how often a line is asked that fails by the provider's fault.
+    """
+
+    def __init__(self, asking: Asking, concurrency: int, max_attempts: int) -> None:
+        self._asking = asking
+        self._concurrency = concurrency
+        self._max_attempts = max_attempts
+
+    async def __call__(self, job: Job, left: Iterable[tuple[int, int, int]]) -> None:
+        """Ask the lines that are ``left``. What is finished when this is cancelled is kept all the same."""
+        pace, recording = Pace(self._concurrency), Recording(job.keep)
+        slots = asyncio.Semaphore(self._concurrency)
+
+        async def line(number: int, asked: Asked) -> None:
+            try:
+                outcome = await self._finished(pace, number, asked)
+                await recording.record(outcome.result)
+            finally:
+                slots.release()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, offset, size in left:
+                    await slots.acquire()
+                    group.create_task(line(number, await job.lines.read(offset, size)))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            await recording.flush()
+            pace.close()
+
+    async def _finished(self, pace: Pace, number: int, asked: Asked) -> Outcome:
+        """Ask a line until it has an answer, or an error that another try would not change."""
+        faults = 0
+        while True:
+            entered_at, outcome = await pace.enter(), None
+            try:
+                outcome = await self._asking(number, asked)
+            finally:
+                _leave(pace, entered_at, outcome)
+            if outcome.room is Room.NONE:
+                continue
+            faults += 1
+            if outcome.error is None or outcome.error.kind not in FAULTS or faults >= self._max_attempts:
+                return outcome
+
+
+def _leave(pace: Pace, entered_at: float, outcome: Outcome | None) -> None:
+    room = None if outcome is None else outcome.room
+    retry_after_s = None if outcome is None or outcome.error is None else outcome.error.retry_after_s
+    pace.leave(entered_at, room, retry_after_s)
