@@ -3,8 +3,19 @@
 import os
 import time
 
+from starlette.requests import Request
+
 IDENTITY = "llm_server.request_id"
 """Where the scope of a control route's request has its id."""
+
+TENANT = "llm_server.tenant"
+"""Where the scope of a control route's request has the caller's tenant, where callers are told apart."""
+
+
+def tenant_of(request: Request) -> str:
+    """Return whose files and batches a request may see; empty where callers are not told apart."""
+    tenant: str = request.scope.get(TENANT, "")
+    return tenant
 
 
 def request_id() -> str:

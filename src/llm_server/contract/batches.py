@@ -132,6 +132,17 @@ class Batch(Struct, frozen=True, kw_only=True):
         return self.times.get(BatchStatus.VALIDATING, 0)
 
 
+class BatchOrder(Struct, frozen=True, kw_only=True):
+    """What a caller wants run. ``provider_batch``: through the provider's own batch API."""
+
+    endpoint: str
+    input_file: str
+    window: str = "24h"
+    metadata: Mapping[str, str] | None = None
+    output_expires_after_s: int | None = None
+    provider_batch: bool = False
+
+
 class LineResult(Struct, frozen=True, kw_only=True):
     """One finished line: its ``number`` in the input file, and ``data``, its line of the output file."""
 

@@ -65,13 +65,15 @@ def provider(name: str, config: ProviderConfig, facts: FactsLookup, pool: PoolCo
     headers = dict(config.headers)
     if config.api_key:
         headers[row.key_header] = Secret(row.key_prefix + config.api_key.reveal())
-    return HttpProvider(
+    made = HttpProvider(
         name,
         dialect,
         AiohttpPool(address(row, base_url), pool, headers),
         config,
         lru_cache(REMEMBERED_MODELS)(lambda model: overlaid(model, facts(name, model, row.facts), config)),
     )
+    made.batches = row.batches
+    return made
 
 
 def row_of(name: str, config: ProviderConfig) -> Row:

@@ -15,6 +15,7 @@ from llm_server.contract import (
     Completion,
     Context,
     Dialect,
+    Embeddings,
     ErrorKind,
     Events,
     Facts,
@@ -25,6 +26,7 @@ from llm_server.contract import (
     ServerError,
     State,
     TextCall,
+    TokenCount,
     unfold,
 )
 from llm_server.contract.errors import Block
@@ -70,6 +72,8 @@ class HttpProvider:
         self._config = config
         self._facts = facts
         self._trouble = ""
+        self.batches = ""
+        """The shape of the provider's own batch API; empty if it has none."""
         secrets = (config.api_key, *config.headers.values())
         self._secrets = [secret for secret in secrets if secret and len(secret.reveal()) >= MIN_BLOTTED]
 
@@ -120,6 +124,47 @@ class HttpProvider:
         """Close all connections."""
         await self._pool.close()
 
+    def upstream_name(self, model: str) -> str:
+        """Return what the provider calls ``model``."""
+        return self._config.deployments.get(model, model)
+
+    def encoded(self, call: Call, ctx: Context) -> HttpRequest:
+        """Return ``call`` as it would be sent; what it loses is noted in ``ctx``."""
+        check_model_name(call.model)
+        try:
+            return self._encoded(call, self._facts(call.model), ctx)
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    def decoded(self, call: Call, status: int, body: bytes) -> Completion | Embeddings | TokenCount:
+        """Return the answer that a status and a body give to ``call``; raises the error that they are."""
+        try:
+            if not 200 <= status < 300:
+                raise self._dialect.decode_error(status, {}, body)
+            return self._dialect.decode(call, body)
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    async def exchange(self, request: HttpRequest) -> bytes:
+        """Return the body that answers any ``request``; raises for every status but 2xx."""
+        async with aclosing(self.pieces(request)) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def pieces(self, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+        """Yield the body that answers any ``request``, as it arrives; raises as :meth:`exchange`."""
+        try:
+            async with self._pool.send(request) as response:
+                if not 200 <= response.status < 300:
+                    raise await self._refused(response)
+                async with aclosing(response.chunks()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        except ServerError as error:
+            self._sign(error)
+            raise
+
     def _answers(self, call: Call, ctx: Context) -> Events:
         check_model_name(call.model)
         facts = self._facts(call.model)
@@ -152,8 +197,7 @@ class HttpProvider:
     def _encoded(self, call: Call, facts: Facts, ctx: Context) -> HttpRequest:
         if isinstance(call, ChatCall) and call.dialect != self._dialect.name:
             call = within_limit(without_attribution(call), facts, ctx.dropped)
-        upstream_name = self._config.deployments.get(call.model, call.model)
-        request = self._dialect.encode(call.addressed(upstream_name), facts)
+        request = self._dialect.encode(call.addressed(self.upstream_name(call.model)), facts)
         ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
         return msgspec.structs.replace(request, headers=(_JSON, *request.headers))
 

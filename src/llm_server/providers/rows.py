@@ -89,9 +89,11 @@ ROWS: dict[str, Row] = {
             header_env={"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"},
             quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K, developer=True),
             facts=Facts(embeddings=True, token_ids=True, schema_rules=_OPENAI_SCHEMAS),
+            batches="openai",
             docs=(
                 "https://platform.openai.com/docs/api-reference/chat/create",
                 "https://platform.openai.com/docs/guides/structured-outputs#supported-schemas",
+                "https://platform.openai.com/docs/api-reference/batch",
             ),
         ),
         Row(
@@ -130,7 +132,12 @@ ROWS: dict[str, Row] = {
                 names=False,
             ),
             facts=Facts(logprobs=False, choices=False),
-            docs=("https://console.groq.com/docs/openai", "https://console.groq.com/docs/api-reference"),
+            batches="openai",
+            docs=(
+                "https://console.groq.com/docs/openai",
+                "https://console.groq.com/docs/api-reference",
+                "https://console.groq.com/docs/batch",
+            ),
         ),
         Row(
             name="mistral",
@@ -149,10 +156,12 @@ ROWS: dict[str, Row] = {
                 tool_id_length=9,
             ),
             facts=Facts(embeddings=True, schema_rules=SchemaRules(root_object=True)),
+            batches="mistral",
             docs=(
                 "https://docs.mistral.ai/api/endpoint/chat",
                 "https://github.com/avante-corp/avante.nvim/issues/2347",
                 "https://github.com/nearai/ironclaw/issues/1241",
+                "https://docs.mistral.ai/capabilities/batch",
             ),
         ),
         Row(
@@ -278,9 +287,11 @@ ROWS: dict[str, Row] = {
                 count_tokens=True,
                 schema_rules=_ANTHROPIC_SCHEMAS,
             ),
+            batches="anthropic",
             docs=(
                 "https://platform.claude.com/docs/en/api/messages",
                 "https://platform.claude.com/docs/en/build-with-claude/structured-outputs",
+                "https://platform.claude.com/docs/en/build-with-claude/batch-processing",
             ),
         ),
         Row(
@@ -292,9 +303,11 @@ ROWS: dict[str, Row] = {
             key_header="x-goog-api-key",
             key_prefix="",
             facts=Facts(embeddings=True, count_tokens=True, schema_rules=_GEMINI_SCHEMAS),
+            batches="gemini",
             docs=(
                 "https://ai.google.dev/api/generate-content",
                 "https://ai.google.dev/gemini-api/docs/structured-output",
+                "https://ai.google.dev/gemini-api/docs/batch-api",
             ),
         ),
         Row(

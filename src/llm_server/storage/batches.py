@@ -108,7 +108,7 @@ class SqlBatches:
             if (before := await connection.scalar(mine.with_for_update())) is None:
                 return None
             known = await _known(connection, batch_id, results)
-            new = list({each.number: each for each in results if each.number not in known}.values())
+            new = list({each.number: each for each in reversed(results) if each.number not in known}.values())
             if new:
                 rows = [_line(batch_id, each) for each in new]
                 await connection.execute(insert(batch_lines), rows)

@@ -25,6 +25,7 @@ class Families:
         self._requests(registry)
         self._times(registry, buckets_s)
         self._upstreams(registry)
+        self._batches(registry)
         self._server(registry)
 
     def _requests(self, registry: CollectorRegistry) -> None:
@@ -87,6 +88,18 @@ class Families:
             "waiting": gauge("pool_waiting_requests", "Requests that wait for a connection.", provider),
             "limit": gauge("pool_connection_limit", "Connections that may be open.", provider),
         }
+
+    def _batches(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        self.batches = counter("batches", "Batches that reached a status.", ("status",))
+        self.batch_lines = counter("batch_lines", "Lines of batches that ended, by outcome.", ("outcome",))
+        self.batches_running = Gauge(
+            "batches_running",
+            "Batches that are worked on now.",
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
 
     def _server(self, registry: CollectorRegistry) -> None:
         counter = partial(Counter, namespace=NAMESPACE, registry=registry)

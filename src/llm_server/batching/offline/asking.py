@@ -86,11 +86,6 @@ class Asking:
         self._timeout_s = timeout_s
         self._name = name
 
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The endpoints that a batch can be of."""
-        return tuple(self._codecs)
-
     def codec(self, endpoint: str) -> LineCodec:
         """Return who reads and writes an endpoint's bodies."""
         return self._codecs[endpoint]

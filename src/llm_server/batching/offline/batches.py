@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from msgspec import Struct
 
@@ -11,6 +11,7 @@ from llm_server.batching.offline.lines import LineError, model_of, parse
 from llm_server.batching.offline.names import new_id
 from llm_server.contract import (
     Batch,
+    BatchOrder,
     BatchStatus,
     BatchStore,
     ErrorKind,
@@ -28,24 +29,14 @@ LONGEST_WINDOW_S = 7 * 24 * HOUR_S
 Stores = Callable[[], Awaitable[tuple[FileStore, BatchStore]]]
 
 
-class Order(Struct, frozen=True, kw_only=True):
-    """What a caller wants run. ``provider_batch``: by the provider's own batch API."""
-
-    endpoint: str
-    input_file: str
-    window: str = "24h"
-    metadata: Mapping[str, str] | None = None
-    output_expires_after_s: int | None = None
-    provider_batch: bool = False
-
-
 class Routes(Struct, frozen=True):
-    """Where models lead.
+    """Where requests may lead.
 
-    ``targets`` returns what a model's name stands for and raises ``MODEL_NOT_FOUND``; ``batching`` are the
-    providers with a batch API of their own.
+    ``endpoints`` are those that a batch can be of; ``targets`` returns what a model's name stands for and
+    raises ``MODEL_NOT_FOUND``; ``batching`` are the providers with a batch API of their own.
     """
 
+    endpoints: Collection[str]
     targets: Callable[[str], Sequence[Target]]
     batching: Collection[str]
 
@@ -55,8 +46,7 @@ class Batches:
 
     Args:
         stores: opens where files and batches are kept.
-        endpoints: what a batch can be of.
-        routes: where models lead.
+        routes: where requests may lead.
         wake: is told of every batch that is new or changed.
         clock: Unix seconds.
     """
@@ -65,24 +55,24 @@ class Batches:
         self,
         stores: Stores,
         files: Files,
-        routes: tuple[Collection[str], Routes],
+        routes: Routes,
         wake: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stores = stores
         self._files = files
-        self._endpoints, self._routes = routes
+        self._routes = routes
         self._wake = wake
         self._clock = clock
 
-    async def create(self, tenant: str, order: Order) -> Batch:
+    async def create(self, tenant: str, order: BatchOrder) -> Batch:
         """Make a batch, to be validated and run from now on.
 
         Raises:
             ServerError: ``INVALID_REQUEST`` or ``UNSUPPORTED`` naming the field; ``NOT_FOUND`` for the file.
         """
-        if order.endpoint not in self._endpoints:
-            message = f"endpoint: must be one of {', '.join(self._endpoints)}."
+        if order.endpoint not in self._routes.endpoints:
+            message = f"endpoint: must be one of {', '.join(self._routes.endpoints)}."
             raise ServerError(ErrorKind.INVALID_REQUEST, message, param="endpoint")
         window_s = seconds(order.window)
         await self._readable(tenant, order.input_file)
@@ -135,7 +125,7 @@ class Batches:
             message = f"The file's purpose is '{file.purpose}'; it must be '{PURPOSE}'."
             raise ServerError(ErrorKind.INVALID_REQUEST, message, param="input_file_id")
 
-    async def _upstream(self, order: Order) -> UpstreamNote:
+    async def _upstream(self, order: BatchOrder) -> UpstreamNote:
         """Return which provider can run the batch: the first with a batch API that its model leads to."""
         files = (await self._stores())[0]
         head = await files.piece(order.input_file, 0)

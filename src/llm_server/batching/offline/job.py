@@ -65,13 +65,12 @@ class Job:
 
     async def move(self, status: BatchStatus, files: Sequence[StoredFile] = (), **changes: Any) -> None:
         """Let the batch reach ``status``, with ``changes``."""
-        changed = entered(msgspec.structs.replace(self.batch, **changes), status, self.now())
-        await self._write(changed, files)
+        await self._write(changes, files, status)
         self._observer.entered(status)
 
     async def note(self, **changes: Any) -> None:
         """Change the batch without another status."""
-        await self._write(msgspec.structs.replace(self.batch, **changes))
+        await self._write(changes)
 
     async def keep(self, results: Sequence[LineResult]) -> None:
         """Keep finished lines."""
@@ -149,9 +148,14 @@ class Job:
             self.stopping.set()
         self.batch = fresh
 
-    async def _write(self, changed: Batch, files: Sequence[StoredFile] = ()) -> None:
+    async def _write(
+        self, changes: dict[str, Any], files: Sequence[StoredFile] = (), status: BatchStatus | None = None
+    ) -> None:
         async with self._one_at_a_time:
             was = self.batch.status
+            changed = msgspec.structs.replace(self.batch, **changes)
+            if status is not None:
+                changed = entered(changed, status, self.now())
             if await self._store.update(changed, self._owner, was, files):
                 self.batch = changed
                 return

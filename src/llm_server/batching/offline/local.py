@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from llm_server.batching.offline.asking import FAULTS, Asking, Outcome
+from llm_server.batching.offline.config import BatchesConfig
 from llm_server.batching.offline.job import Job
 from llm_server.batching.offline.lines import Asked
 from llm_server.batching.offline.pace import Pace, Room
@@ -15,14 +16,13 @@ class Local:
 
     Args:
         asking: asks one line.
-        concurrency: lines of a batch under way at most.
-        max_attempts: how often a line is asked that fails by the provider's fault.
+        config: how many lines are under way at most, and how often a line is asked.
     """
 
-    def __init__(self, asking: Asking, concurrency: int, max_attempts: int) -> None:
+    def __init__(self, asking: Asking, config: BatchesConfig) -> None:
         self._asking = asking
-        self._concurrency = concurrency
-        self._max_attempts = max_attempts
+        self._concurrency = config.concurrency
+        self._max_attempts = config.max_attempts
 
     async def __call__(self, job: Job, left: Iterable[tuple[int, int, int]]) -> None:
         """Ask the lines that are ``left``. What is finished when this is cancelled is kept all the same."""
