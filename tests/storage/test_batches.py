@@ -315,7 +315,9 @@ async def test_of_many_that_claim_at_once_each_batch_goes_to_one(tmp_path: Path)
     found = await asyncio.gather(*(claims(each, f"o{at}") for at, each in enumerate(storages)))
     for each in storages:
         await each.close()
-    assert sorted(sum(found, [])) == [f"batch_{number:03}" for number in range(1, 31)]
+    assert sorted(each for mine in found for each in mine) == [
+        f"batch_{number:03}" for number in range(1, 31)
+    ]
 
 
 Kind = Literal["files", "batches"]
