@@ -132,10 +132,10 @@ def _part(head: str) -> Part:
 
 
 def _text(value: str) -> str:
-    """Return a parameter's value: unquoted, as RFC 7578 and the WHATWG's browsers quote it."""
-    if not value.startswith('"'):
-        return value.strip()
-    return re.sub(r"\\(.)", r"\1", value[1:-1]).replace("%22", '"')
+    """Return a parameter's value: unquoted, and percent-decoded (RFC 7578, section 2)."""
+    if value.startswith('"'):
+        value = re.sub(r"\\(.)", r"\1", value[1:-1])
+    return unquote(value.strip())
 
 
 def _invalid(message: str) -> ServerError:

@@ -101,7 +101,8 @@ class Job:
                 self.stopping.set()
                 left_s = lease_s / 3
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.poked.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self.poked.wait()
             self.poked.clear()
             until = self.now() + lease_s
             try:

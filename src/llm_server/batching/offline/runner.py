@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from llm_server.batching.offline.config import BatchesConfig
 from llm_server.batching.offline.job import Job, LostError
@@ -77,10 +78,9 @@ class Runner:
         self._woken.set()
 
     async def _rest(self) -> None:
-        try:
-            await asyncio.wait_for(self._woken.wait(), self._config.poll_s)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.poll_s):
+                await self._woken.wait()
 
     async def _round(self) -> None:
         files, batches = await self._stores()
