@@ -1,12 +1,14 @@
 """Batches run to their end, whatever happens on the way."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llm_server.batching.offline.local import MAX_UNREACHED
 from llm_server.contract import (
     Batch,
     BatchStatus,
@@ -123,7 +125,7 @@ async def test_a_batch_of_failures_only_has_no_output_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [ErrorKind.OVERLOADED, ErrorKind.UPSTREAM_RATE_LIMITED, ErrorKind.UPSTREAM_UNREACHABLE]
+    "kind", [ErrorKind.OVERLOADED, ErrorKind.UPSTREAM_RATE_LIMITED, ErrorKind.UNAVAILABLE]
 )
 async def test_a_line_waits_for_room_however_often_there_is_none(
     kind: ErrorKind, monkeypatch: pytest.MonkeyPatch
@@ -135,6 +137,40 @@ async def test_a_line_waits_for_room_however_often_there_is_none(
         batch = await world.ended(await world.order(*(asked(f"c{at}", f"t{at}") for at in range(5))))
     assert (batch.status, batch.completed) == (S.COMPLETED, 5)
     assert len(provider.calls) == 5 * 21
+
+
+async def test_a_provider_that_is_down_for_a_while_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_server.batching.offline.pace.FIRST_PAUSE_S", 0.0)
+    calls = itertools.count()
+
+    def script(call: Call) -> Any:
+        down = 10 <= next(calls) < 30
+        return (ServerError(ErrorKind.UPSTREAM_UNREACHABLE, "gone"),) if down else echo(call)
+
+    world = World(FakeProvider(script=script), max_attempts=1)
+    async with running(world.runner):
+        batch = await world.ended(await world.order(*(asked(f"c{at}", f"t{at}") for at in range(30))))
+    assert (batch.completed, batch.failed) == (30, 0)
+
+
+async def test_a_line_that_breaks_its_provider_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("llm_server.batching.offline.pace.FIRST_PAUSE_S", 0.0)
+
+    def script(call: Call) -> Any:
+        poison = text_of(call) == "poison"
+        return (ServerError(ErrorKind.UPSTREAM_UNREACHABLE, "gone"),) if poison else echo(call)
+
+    provider = FakeProvider(script=script)
+    world = World(provider, max_attempts=3)
+    lines = [asked("bad", "poison"), *(asked(f"c{at}", f"t{at}") for at in range(60))]
+    async with running(world.runner):
+        batch = await world.ended(await world.order(*lines))
+        alone = await world.ended(await world.order(asked("bad", "poison")))
+    assert (batch.status, batch.completed, batch.failed) == (S.COMPLETED, 60, 1)
+    assert (alone.status, alone.failed) == (S.COMPLETED, 1)
+    assert len(provider.calls) <= 60 + 2 * MAX_UNREACHED
 
 
 @pytest.mark.parametrize(("times", "completed"), [(2, 3), (3, 0)])

@@ -9,6 +9,10 @@ from llm_server.batching.offline.job import Job
 from llm_server.batching.offline.lines import Asked
 from llm_server.batching.offline.pace import Pace, Room
 from llm_server.batching.offline.recording import Recording
+from llm_server.contract import ErrorKind
+
+MAX_UNREACHED = 30
+"""How often a provider is tried that cannot be reached: for half an hour, with pauses of up to a minute."""
 
 
 class Local:
@@ -49,17 +53,25 @@ class Local:
 
     async def _finished(self, pace: Pace, number: int, asked: Asked) -> Outcome:
         """Ask a line until it has an answer, or an error that another try would not change."""
-        faults = 0
+        faults = unreached = 0
+        answered: int | None = None
         while True:
             entered_at, outcome = await pace.enter(), None
             try:
                 outcome = await self._asking(number, asked)
             finally:
                 _leave(pace, entered_at, outcome)
-            if outcome.room is Room.NONE:
-                continue
-            faults += 1
-            if outcome.error is None or outcome.error.kind not in FAULTS or faults >= self._max_attempts:
+            kind = None if outcome.error is None else outcome.error.kind
+            if kind is ErrorKind.UPSTREAM_UNREACHABLE:
+                # It may be down, or it is this line that breaks it: then others are answered meanwhile.
+                unreached += 1
+                faults += answered is not None and pace.answered > answered
+                answered = pace.answered
+            elif outcome.room is not Room.NONE:
+                faults += 1
+                if kind not in FAULTS:
+                    return outcome
+            if faults >= self._max_attempts or unreached >= MAX_UNREACHED:
                 return outcome
 
 

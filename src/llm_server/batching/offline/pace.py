@@ -34,6 +34,9 @@ class Pace:
         ceiling: places at most.
         clock: seconds of a clock that never goes back.
         chance: a number between 0 and 1.
+
+    Attributes:
+        answered: attempts so far that had an answer.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Pace:
         self._limit = 1.0
         self._threshold = self._ceiling
         self._busy = 0
+        self.answered = 0
         self._paused_until = 0.0
         self._refusals = 0
         self._lowered_at = float("-inf")
@@ -84,6 +88,7 @@ class Pace:
     def leave(self, entered_at: float, room: Room | None, retry_after_s: float | None = None) -> None:
         """Give a place back, with what it told of the room; ``None`` for nothing."""
         self._busy -= 1
+        self.answered += room in {Room.SPARE, Room.FULL}
         if room is Room.SPARE:
             self._refusals = 0
             step = 1.0 if self._limit < self._threshold else 1.0 / self._limit
