@@ -265,7 +265,6 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_files_name_is_only_ever_shown(served: Served, tmp_path: Path, name: str) -> None:
-    before = names(tmp_path)
     escaped = name.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
     file = await posted(served, form(("purpose", "batch"), filename=escaped))
     assert 0 < len(file["filename"]) <= 255
@@ -275,7 +274,7 @@ async def test_a_files_name_is_only_ever_shown(served: Served, tmp_path: Path, n
         assert await response.read() == b"{}\n"
         assert response.headers["content-disposition"] == f'attachment; filename="{file["id"]}.jsonl"'
         assert response.headers["x-content-type-options"] == "nosniff"
-    assert names(tmp_path) == before
+    assert set(names(tmp_path)) <= {"x.db", "x.db-shm", "x.db-wal"}
 
 
 @pytest.mark.parametrize(
@@ -315,7 +314,7 @@ async def test_hostile_ids_are_not_found(served: Served, place: str, path: str) 
 async def test_an_upload_that_is_wrong_leaves_nothing(
     served: Served, data: bytes, status: int, param: str
 ) -> None:
-    async with served.front.http.post("/v1/files", data=data, headers=FORM) as response:
+    async with served.front.http.post("/v1/files", data=io.BytesIO(data), headers=FORM) as response:
         error = (await response.json())["error"]
     assert (response.status, error["param"]) == (status, param)
     assert [each async for each in served.client.files.list()] == []
