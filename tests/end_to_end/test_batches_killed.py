@@ -8,14 +8,14 @@ import re
 import signal
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
-from tests.cli.programs import serving
+from tests.cli.programs import Serving, serving
 from tests.end_to_end.batching import CHAT, ended, lines_of, request, upload
 from tests.end_to_end.sdks import openai_sdk
 from tests.upstreams.script import Head, Script
@@ -38,15 +38,15 @@ def echo(asked: Request) -> Script:
     return Script((Head(200, {"content-type": "application/json"}, len(body)), body))
 
 
-def configure(home: Path, up: Upstream, **server: Any) -> None:
+def configure(home: Path, up: Upstream, lease_s: float = 1) -> None:
     """Write the configuration of a server in ``home``."""
     config = {
         "engine": {"enabled": False},
         "providers": {"up": {"row": "openai", "base_url": up.url, "api_key": "sk-x", "models": ["m"]}},
         "storage": {"url": f"sqlite:///{home}/x.db"},
         "telemetry": {"request_log": False},
-        "batches": {"lease_s": 1, "poll_s": 0.1, "concurrency": CONCURRENCY},
-        "server": {"drain_timeout_s": 5, **server},
+        "batches": {"lease_s": lease_s, "poll_s": 0.1, "concurrency": CONCURRENCY},
+        "server": {"drain_timeout_s": 5},
     }
     (home / "llm-server.yaml").write_text(json.dumps(config))
 
@@ -108,8 +108,8 @@ async def test_a_server_killed_at_any_moment_loses_no_line_and_doubles_none(tmp_
 
 async def test_of_two_workers_one_runs_a_batch_and_the_other_takes_over_when_it_dies(tmp_path: Path) -> None:
     async with upstream(echo) as up:
-        configure(tmp_path, up)
-        async with serving(tmp_path, "--workers", "2") as server, openai_sdk(server.url) as client:
+        configure(tmp_path, up, lease_s=5)
+        async with workers_of(tmp_path) as server, openai_sdk(server.url) as client:
             ids = [await begun(client, name, 60) for name in "abcdef"]
             for name, batch_id in zip("abcdef", ids, strict=True):
                 await complete(client, batch_id, name, 60)
@@ -118,10 +118,22 @@ async def test_of_two_workers_one_runs_a_batch_and_the_other_takes_over_when_it_
             assert len(workers) >= 2
             last = await begun(client, "z", LINES)
             await up.until(lambda: len(up.requests) >= 6 * 60 + 50)
-            os.kill(owner(tmp_path, up, workers), signal.SIGKILL)
-        async with serving(tmp_path, "--workers", "2") as server, openai_sdk(server.url) as client:
+            dying = owner(tmp_path, up, workers)
+            os.kill(dying, signal.SIGKILL)
             await complete(client, last, "z", LINES)
+            assert dying not in children(server.process.pid)
         assert texts(up).total() <= 6 * 60 + LINES + 2 * (CONCURRENCY + GROUP)
+
+
+@asynccontextmanager
+async def workers_of(home: Path) -> AsyncGenerator[Serving, None]:
+    """Serve with two workers; leaving lets them stop, since a killed parent would leave them behind."""
+    async with serving(home, "--workers", "2") as server:
+        try:
+            yield server
+        finally:
+            server.process.send_signal(signal.SIGTERM)
+            await server.process.wait()
 
 
 def children(pid: int) -> list[int]:
@@ -153,6 +165,7 @@ async def test_a_server_that_is_told_to_stop_gives_its_batch_back_at_once(tmp_pa
             batch_id = await begun(client, "a", LINES)
             await up.until(lambda: len(up.requests) >= 40)
             server.process.send_signal(how)
+            await server.process.wait()
         await asyncio.to_thread(_free, tmp_path)
         async with serving(tmp_path) as server, openai_sdk(server.url) as client:
             await complete(client, batch_id, "a", LINES)

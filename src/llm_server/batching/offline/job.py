@@ -116,7 +116,7 @@ class Job:
     async def _renew(self, until: float) -> None:
         async with self._one_at_a_time:
             fresh = await self._store.renew(self.batch.id, self._owner, until)
-            self._lost = fresh is None
+            self._lost = self._lost or fresh is None
             if fresh is not None:
                 self._seen(fresh)
 
@@ -137,12 +137,12 @@ class Job:
             stop.cancel()
             working.cancel()
             await asyncio.wait({working, stop})
+        error = None if working.cancelled() else working.exception()
         if self._lost:
-            raise LostError
-        if working.cancelled():
-            return False
-        working.result()
-        return True
+            raise LostError from error
+        if error is not None:
+            raise error
+        return not working.cancelled()
 
     def _seen(self, fresh: Batch) -> None:
         if fresh.status is not self.batch.status:

@@ -49,7 +49,6 @@ class Runner:
         self._observer = observer
         self._config = config
         self._clock = clock
-        self._owner = secrets.token_hex(16)
         self._woken = asyncio.Event()
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._sweep_at = 0.0
@@ -73,8 +72,9 @@ class Runner:
 
     def wake(self, batch_id: str = "") -> None:
         """Look at once: for new batches, or at ``batch_id``, which was changed."""
-        if (known := self._jobs.get(batch_id)) is not None:
-            known[0].poked.set()
+        for job, _ in self._jobs.values():
+            if job.batch.id == batch_id:
+                job.poked.set()
         self._woken.set()
 
     async def _rest(self) -> None:
@@ -91,21 +91,23 @@ class Runner:
             await batches.sweep(int(now), before, int(now) - ABANDONED_S)
         while len(self._jobs) < self._config.max_running:
             now = self._clock()
-            batch = await batches.claim(self._owner, now, now + self._config.lease_s)
+            # A name for each claim: whoever lost one must not write under the next, even in this process.
+            owner = secrets.token_hex(16)
+            batch = await batches.claim(owner, now, now + self._config.lease_s)
             if batch is None:
                 return
-            self._start(batch, files, batches)
+            self._start(batch, owner, files, batches)
 
-    def _start(self, batch: Batch, files: FileStore, batches: BatchStore) -> None:
+    def _start(self, batch: Batch, owner: str, files: FileStore, batches: BatchStore) -> None:
         lines = Lines(files, batch.input_file, batch.endpoint)
-        job = Job(batch, self._owner, batches, lines, (self._observer, self._clock))
+        job = Job(batch, owner, batches, lines, (self._observer, self._clock))
         working = Working(files, *self._runs, self._config)
         task = asyncio.create_task(self._work(job, working))
-        self._jobs[batch.id] = job, task
+        self._jobs[owner] = job, task
         self._observer.running(1)
 
         def ended(_: asyncio.Task[None]) -> None:
-            del self._jobs[batch.id]
+            del self._jobs[owner]
             self._observer.running(-1)
             self._woken.set()
 
