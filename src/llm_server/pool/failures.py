@@ -58,7 +58,8 @@ def described(error: BaseException) -> str:
     """Say what broke, from fields that never hold a header or a body."""
     cause = ""
     if isinstance(error, ssl.SSLCertVerificationError):
-        cause = f": {error.verify_message}"
+        told = getattr(error, "verify_message", "")  # which aiohttp's own subclass has not
+        cause = f": {told or 'certificate verify failed'}"
     elif isinstance(error, OSError) and error.strerror:
         cause = f": {error.strerror}"
     return f"{type(error).__name__}{cause}"

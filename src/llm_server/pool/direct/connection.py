@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from typing import Protocol, cast
 
 from llm_server.contract import ServerError
@@ -51,7 +52,6 @@ class Connection(Reading, asyncio.Protocol):
         "_loop",
         "_owner",
         "_rest",
-        "_secured",
         "_sending",
         "_shortest_s",
         "_timer",
@@ -156,7 +156,7 @@ class Connection(Reading, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no such class
-        self._secured = self.resumable = transport.get_extra_info("ssl_object") is not None
+        self.resumable = transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         """Read a part of the answer."""
@@ -183,8 +183,9 @@ class Connection(Reading, asyncio.Protocol):
             self._barren(answer, len(data))
 
     def eof_received(self) -> None:
-        """Note that the peer has said all; the transport then closes."""
-        self._eof = True
+        """Note whether the peer has said all, which with TLS only TLS can say; the transport then closes."""
+        secured = self.info("ssl_object")
+        self._eof = not isinstance(secured, ssl.SSLObject) or _said_goodbye(secured)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: an answer that only the close ends is complete, any other is broken."""
@@ -270,7 +271,7 @@ class Connection(Reading, asyncio.Protocol):
         self._answer = None
         answer.source = None
         how = described(exc) if exc is not None else "closed"
-        if answer.status and self._delimited and exc is None and (self._eof or not self._secured):
+        if answer.status and self._delimited and exc is None and self._eof:
             answer.complete = True
         elif self._heard:
             answer.failure = truncated(how)
@@ -348,3 +349,11 @@ class Connection(Reading, asyncio.Protocol):
         if not answer.status:
             return timed_out("waiting for the first byte", self._config.first_byte_timeout_s)
         return timed_out("waiting for more of its answer", self._config.idle_timeout_s)
+
+
+def _said_goodbye(secured: ssl.SSLObject) -> bool:
+    """Whether the peer has ended TLS (RFC 8446 6.1), and not somebody between only TCP (RFC 9112 9.8)."""
+    try:
+        return secured.read(1) == b""
+    except ssl.SSLError:
+        return False
