@@ -1,4 +1,4 @@
-"""Serve an application on a free port of loopback, in the test's own event loop, on the hot lane or without."""
+"""Serve an application on a free port of loopback, in the test's own event loop, by either transport."""
 
 import asyncio
 import socket
@@ -45,7 +45,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Server, drain_s: int = 5) -> AsyncGenerator[str, None]:
+async def serving(app: Server, drain_s: int = 5, idle_s: float = 5) -> AsyncGenerator[str, None]:
     """Yield the base URL of ``app``, started; leaving shuts it down and waits for its requests.
 
     The fixture :func:`transport` decides whether there is a hot lane.
@@ -57,8 +57,10 @@ async def serving(app: Server, drain_s: int = 5) -> AsyncGenerator[str, None]:
         app,
         http=_chosen[-1],
         log_config=None,
+        server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=drain_s,
+        timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # any number of seconds will do
         # It would hide the application from the connection.
         proxy_headers=False,
     )

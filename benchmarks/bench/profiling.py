@@ -18,9 +18,13 @@ from typing import NamedTuple
 
 from bench import bodies, nginx, paced, server, streams, wrk
 from bench.processes import Running, cores, fetch
+from bench.results import QUICK
 
+STACKS = QUICK / "stacks.txt"
 RATE = 500
 SHOWN = 25
+STARTING = ("llm_server/__main__.py", "llm_server/cli")
+"""They are on every stack, and cause nothing of it."""
 HEADERS = {"content-type": "application/json", "authorization": bodies.KEY}
 FRAME = re.compile(r"^(?P<name>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
 
@@ -65,8 +69,9 @@ def shares(found: Iterable[tuple[tuple[Frame, ...], int]]) -> dict[str, Counter[
     places: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for frames, count in found:
-        ours = [frame for frame in frames if frame.place.startswith("llm_server/")]
-        inside = [frame for frame in ours if frame.place != "llm_server/cli"]  # the command starts everything
+        inside = [
+            frame for frame in frames if frame.place.startswith("llm_server/") and frame.place not in STARTING
+        ]
         rooms[inside[-1].place if inside else frames[-1].place] += count
         places[frames[-1].place] += count
         functions[f"{frames[-1].name} ({frames[-1].file})"] += count
@@ -141,10 +146,11 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="with everything on; default: bare")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--spy", default="py-spy", help="the program")
-    parser.add_argument("--output", type=Path, default=Path("profile.txt"), help="default: profile.txt")
+    parser.add_argument("--output", type=Path, default=STACKS, help=f"default: {STACKS}")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         text = profile(options, Path(folder))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(text)
     for title, counted in shares(parse(text)).items():
         print(shown(f"{options.load}, {title}", counted))

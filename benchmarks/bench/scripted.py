@@ -1,8 +1,9 @@
 """An upstream that answers by a script, in a time and in numbers that the script limits.
 
-Runs as a process of its own (``python -m bench.scripted``); its CPU time is not counted. The script is JSON:
-``answers`` maps a word to look for in the request to the answers that it gets in turn; ``slots`` requests are
-in service at once for ``service_s`` seconds each, ``queue`` may wait, and those beyond are answered 429.
+Runs as a process of its own (``python -m bench.scripted``); its CPU time is not counted. The script is
+JSON: ``answers`` maps a word to look for in the request, or several joined by ``&&``, to the answers that
+it gets in turn; ``slots`` requests are in service at once for ``service_s`` seconds each, ``queue`` may
+wait, and those beyond are answered 429.
 """
 
 import argparse
@@ -54,6 +55,10 @@ def completion(text: str, *, tokens: tuple[int, int] = (23, 46)) -> dict[str, An
     }
 
 
+Answers = dict[tuple[bytes, ...], "cycle[bytes]"]
+"""The encoded answers by the words that must all be in the request; the most specific first."""
+
+
 class Capacity:
     """Slots and the line in front of them."""
 
@@ -92,7 +97,7 @@ class Capacity:
 class Upstream(asyncio.Protocol):
     """A connection: requests one after another."""
 
-    def __init__(self, capacity: Capacity, answers: dict[bytes, "cycle[bytes]"]) -> None:
+    def __init__(self, capacity: Capacity, answers: "Answers") -> None:
         self.capacity, self.answers = capacity, answers
         self.parser = httptools.HttpRequestParser(self)
         self.body = b""
@@ -115,8 +120,11 @@ class Upstream(asyncio.Protocol):
             self.write(b"429 Too Many Requests", said)
 
     def answer(self) -> None:
-        word = next(each for each in self.answers if each in self.body)
-        self.write(b"200 OK", next(self.answers[word]))
+        for words, turns in self.answers.items():
+            if all(word in self.body for word in words):
+                self.write(b"200 OK", next(turns))
+                return
+        self.write(b"404 Not Found", b"{}")
 
     def write(self, status: bytes, body: bytes) -> None:
         head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -127,7 +135,10 @@ async def serve(port: int, script: Script) -> None:
     """Serve until the process is ended."""
     capacity = Capacity(script)
     words = sorted(script.answers, key=len, reverse=True)  # the empty word is in every request
-    answers = {word.encode(): cycle([encode(each) for each in script.answers[word]]) for word in words}
+    answers: Answers = {
+        tuple(word.encode().split(b"&&")): cycle([encode(each) for each in script.answers[word]])
+        for word in words
+    }
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Upstream(capacity, answers), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()

@@ -67,9 +67,9 @@ async def serve(
     """Return a function that serves the application and returns a client for it."""
     async with AsyncExitStack() as stack:
 
-        async def start(**limits: float | str) -> aiohttp.ClientSession:
+        async def start(idle_s: float = 5, **limits: float | str) -> aiohttp.ClientSession:
             app = build(provider, observer, ApiConfig.model_validate(limits))
-            url = await stack.enter_async_context(serving(app))
+            url = await stack.enter_async_context(serving(app, idle_s=idle_s))
             return await stack.enter_async_context(aiohttp.ClientSession(url))
 
         yield start

@@ -224,6 +224,14 @@ async def test_the_special_targets_are_taken_once_and_only_if_they_can() -> None
     assert (error.kind, unable.calls) == (ErrorKind.CONTEXT_OVERFLOW, [])
 
 
+async def test_a_detour_is_not_left_for_the_targets_before_it() -> None:
+    a, b = always("a", ErrorKind.UPSTREAM_ERROR), always("b", ErrorKind.CONTEXT_OVERFLOW)
+    c = failing("c", ErrorKind.UPSTREAM_OVERLOADED)
+    handler, _ = routing([a, b, c], route={"on_context_overflow": ["c/m"]}, attempts=4)
+    assert await collect(handler(CALL, context := ctx())) == list(OK)
+    assert tried(context) == ["a", "b", "c", "c"]
+
+
 async def test_a_call_too_long_for_a_target_does_not_go_there_if_there_is_room_elsewhere() -> None:
     small = FakeProvider("a", lambda _: OK, Facts(context_tokens=100))
     large = FakeProvider("c", lambda _: OK, Facts(context_tokens=100_000))
@@ -262,6 +270,27 @@ async def test_the_budget_ends_what_the_attempts_would_allow() -> None:
     for _ in range(200):
         await outcome(handler(CALL, ctx()))
     assert 200 <= len(a.calls) <= 200 * 1.1
+
+
+async def test_requests_that_went_well_pay_for_those_that_do_not() -> None:
+    a = failing("a")
+    handler, _ = routing([a], budget_share=0.1, budget_floor_per_s=0)
+    for _ in range(10):
+        await collect(handler(CALL, ctx()))
+    a.script = failing("a", ErrorKind.UPSTREAM_ERROR).script
+    assert await collect(handler(CALL, context := ctx())) == list(OK)
+    assert tried(context) == ["a", "a"]
+
+
+async def test_a_target_that_is_down_is_not_asked_for_nothing_until_it_has_answered() -> None:
+    a, b = always("a", ErrorKind.UPSTREAM_ERROR), failing("b", *[ErrorKind.UPSTREAM_ERROR] * 3)
+    handler, _ = routing([a, b], budget_share=0, budget_floor_per_s=0)
+    for _ in range(5):
+        _, error = await outcome(handler(CALL, ctx()))
+        assert error is not None
+    assert len(b.calls) == 3
+    await collect(handler(ChatCall(model="b/m", stream=True, messages=CALL.messages), ctx()))
+    assert await collect(handler(CALL, ctx())) == list(OK)
 
 
 async def test_a_healthy_target_takes_over_whatever_the_budget_says() -> None:

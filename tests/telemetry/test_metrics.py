@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from llm_server.contract import Attempt, Context, ErrorKind, ServerError, State, Target, Usage
-from llm_server.telemetry.batches import BatchMetrics
 from llm_server.telemetry.config import TelemetryConfig
+from llm_server.telemetry.groups import GroupMetrics
 from llm_server.telemetry.metrics import Metrics, Sources
 
 ROUTE = "/v1/chat/completions"
@@ -292,7 +292,7 @@ def test_a_shared_answer_is_billed_once() -> None:
 
 def test_what_was_batched_is_counted() -> None:
     metrics = make()
-    batches = BatchMetrics(metrics.families)
+    batches = GroupMetrics(metrics.families)
     batches.sent("p", 1)
     batches.sent("p", 5)
     batches.waited("p", (0.001, 0.002, 0.003), 1)

@@ -214,7 +214,7 @@ class Observer(Protocol):
         ...
 
 
-class BatchObserver(Protocol):
+class GroupObserver(Protocol):
     """Hears what was batched. Implemented in telemetry/, called by batching/; must not raise or wait."""
 
     def sent(self, provider: str, texts: int) -> None:

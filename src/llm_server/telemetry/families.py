@@ -30,6 +30,7 @@ class Families:
         self._times(registry, buckets_s)
         self._upstreams(registry)
         self._batching(registry)
+        self._batches(registry)
         self._server(registry)
 
     def _requests(self, registry: CollectorRegistry) -> None:
@@ -137,6 +138,18 @@ class Families:
         )
         self.shared_tokens = counter(
             "shared_tokens", "Tokens not billed because a call was shared, by kind.", (*TARGET, "kind")
+        )
+
+    def _batches(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        self.batches = counter("batches", "Batches that reached a status.", ("status",))
+        self.batch_lines = counter("batch_lines", "Lines of batches that ended, by outcome.", ("outcome",))
+        self.batches_running = Gauge(
+            "batches_running",
+            "Batches that are worked on now.",
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def _server(self, registry: CollectorRegistry) -> None:
