@@ -12,9 +12,10 @@ BUFFER = 1.25
 """While the median is at most so many times the usual one, the limit grows: Envoy's ``buffer``, 25 %."""
 TOLERANCE = 1.5
 """From so many times on it is a sign of a queue: ``rttTolerance`` of Netflix' Gradient2Limit."""
-CUT, DEEPEST = 0.6, 0.5
+CUT, DEEPEST, SETTLED = 0.6, 0.5, 0.8
 """Shares of the limit that may be left after a cut because of latency: less than 1 / TOLERANCE, so that the
-queue that made it is gone, and not less than Gradient2Limit's smallest gradient."""
+queue that made it is gone, and not less than Gradient2Limit's smallest gradient; and what is left in the end
+if that was enough, since the capacity lies between."""
 LATE, BETWEEN = 1 / 2, 1 / 20
 """Doubt that a window adds whose median is surely above TOLERANCE, or above BUFFER: two of the former in a
 row are enough, and twenty that let nothing grow."""
@@ -35,7 +36,7 @@ class AdaptiveLimit:
 
     When in two windows answers begin :data:`TOLERANCE` times later than usual the limit is cut *on trial*, by
     the gradient usual / now within bounds, and the next window, of requests sent after the cut, tells whether
-    the load was the cause: if they begin sooner the cut stays (and is followed by another while they still
+    the load was the cause: if they begin sooner most of the cut stays (or another follows while they still
     begin late), if not (a slower model, longer prompts, another tenant) the limit is put back and what is
     seen is the usual from then on. What is usual is not known when the first window is under load already;
     then cuts go on until one does not help. This is what Envoy's and brpc's recurring measurement at a low
@@ -108,7 +109,7 @@ class AdaptiveLimit:
         if self._good < WINDOW or self._good < self.limit:
             return False
         self._good = 0
-        return self._before is None and self._grow(busy)
+        return self._before is None and not self._doubt and self._grow(busy)
 
     def refused(self, sent_s: float, now_s: float) -> bool:
         """Note that the upstream refused for want of room; return whether the limit changed."""
@@ -158,6 +159,7 @@ class AdaptiveLimit:
         elif not self._sure or median_s > TOLERANCE * self.usual_s:
             self._try(median_s, now_s)
         else:
+            self.limit = max(self.limit, int(SETTLED * before))
             self.usual_s = min(self.usual_s, median_s)
 
     def _grow(self, busy: int) -> bool:
