@@ -24,7 +24,7 @@ from llm_server.contract import (
     Usage,
 )
 from llm_server.testing import FakeProvider, collect, outcome
-from tests.batching.upstream import Gated, Heard, ask, context, settle, usage_of, vector_of
+from tests.batching.upstream import ByHand, Gated, Heard, ask, context, settle, usage_of, vector_of
 
 LONG_MS = 1000.0
 
@@ -329,6 +329,46 @@ async def test_an_upstream_that_takes_fewer_is_noticed() -> None:
     assert [given(task).vectors[0][0] for task in tasks] == [*[ord("t")] * 9, *[ord("u")] * 9]
 
 
+async def test_a_failure_that_passes_teaches_nothing() -> None:
+    bench = Bench(max_texts=4)
+    tasks = [bench.send(f"t{at}") for at in range(5)]
+    await settle()
+    bench.up.answer(1, ServerError(ErrorKind.UPSTREAM_ERROR, "no"))
+    await bench.up.answer_all()
+    assert [len(texts) for texts in bench.asked] == [1, 4, 2, 2]
+    assert [given(task).vectors for task in tasks] == [(vector_of(f"t{at}"),) for at in range(5)]
+    assert bench.grouped._limits == {}
+    await bench.end()
+
+
+def test_each_group_waits_its_own_time() -> None:
+    loop = ByHand()
+
+    async def story() -> None:
+        bench = Bench(max_wait_ms=10.0)
+        bench.send("a")
+        bench.send("b")
+        await settle()
+        loop.pass_time(0.005)
+        bench.up.answer()
+        await settle()
+        assert bench.asked == [("a",), ("b",)]  # before its time was over
+        bench.send("c")
+        await settle()
+        loop.pass_time(0.006)  # the time of the group that went already
+        await settle()
+        assert bench.asked[2:] == []
+        loop.pass_time(0.005)
+        await settle()
+        assert bench.asked[2:] == [("c",)]
+        await bench.end()
+
+    try:
+        loop.run_until_complete(story())
+    finally:
+        loop.close()
+
+
 async def test_what_is_learned_of_models_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_server.batching.grouping.MAX_LIMITS", 2)
     bench = Bench()
@@ -355,6 +395,7 @@ async def test_all_who_leave_while_waiting_leave_nothing(bench: Bench) -> None:
         waiting.cancel()
     await bench.end()
     assert bench.asked == [("a",)]
+    assert bench.heard.waits == []
 
 
 async def test_one_who_leaves_a_group_cancels_nothing(bench: Bench) -> None:
