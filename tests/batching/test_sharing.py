@@ -335,7 +335,7 @@ async def test_a_long_stream_is_joined_no_more_and_waits_for_the_slowest() -> No
     assert len(table.up.calls) == 2
     assert not fast.done()
     await slow.aclose()  # whoever leaves holds nobody up
-    await settle(1000)
+    await table.up.step(402)
     assert fast.result() == (table.whole, None)
     await table.end()
     assert another.result() == (table.whole, None)
