@@ -196,10 +196,10 @@ async def test_a_call_that_is_being_cancelled_is_not_joined(table: Table) -> Non
     reading = asyncio.create_task(anext(answers))
     await table.up.step()
     await reading
-    await answers.aclose()  # and in the same turn of the loop
-    again = table.send()
-    await table.end()
-    assert again.result() == (table.whole, None)
+    stepping = asyncio.create_task(table.up.step(20))
+    await answers.aclose()  # and in the same turn of the loop, before the call could end:
+    assert await outcome(table.shared(chat(), context())) == (table.whole, None)
+    await stepping
 
 
 async def test_leaving_before_the_call_has_begun(table: Table) -> None:
