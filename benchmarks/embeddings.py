@@ -30,8 +30,8 @@ from typing import Any
 
 from llm_server.batching import EmbeddingsConfig, Grouped, Shared, SingleFlightConfig
 from llm_server.contract import Call, Context, EmbedCall, Embeddings, Events, Handler, Usage
-from llm_server.telemetry.batches import BatchMetrics
 from llm_server.telemetry.families import Families
+from llm_server.telemetry.groups import GroupMetrics
 from llm_server.testing import FakeProvider
 
 CALLERS = 64
@@ -69,10 +69,10 @@ def embedded(call: EmbedCall) -> Embeddings:
     return Embeddings(vectors=((0.5,),) * len(call.inputs), usage=Usage(input_tokens=len(call.inputs)))
 
 
-def observer() -> BatchMetrics:
+def observer() -> GroupMetrics:
     from prometheus_client import CollectorRegistry
 
-    return BatchMetrics(Families(CollectorRegistry(), (1.0,)))
+    return GroupMetrics(Families(CollectorRegistry(), (1.0,)))
 
 
 def asked_for(at: int) -> EmbedCall:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_server.contract import Block, ErrorKind, Problem, ServerError
+from llm_server.contract import Again, Block, ErrorKind, Problem, ServerError
 from llm_server.contract.errors import RULES
 
 
@@ -13,14 +13,15 @@ def test_every_kind_has_a_rule() -> None:
 @pytest.mark.parametrize("kind", ErrorKind)
 def test_blocks_agree_with_names_statuses_and_retries(kind: ErrorKind) -> None:
     rule = RULES[kind]
-    assert (kind.status, kind.retryable, kind.block) == rule
+    assert (kind.status, kind.again, kind.block) == rule
     answered = kind is ErrorKind.OUTPUT_INVALID
     assert (answered or kind.name.startswith("UPSTREAM_")) == (rule.block is Block.UPSTREAM)
     if rule.block is Block.CALLER:
         assert 400 <= rule.status < 500
-        assert not rule.retryable
+        elsewhere = kind is ErrorKind.MODEL_NOT_FOUND
+        assert rule.again is (Again.ELSEWHERE if elsewhere else Again.NEVER)
     if rule.block is Block.UPSTREAM:
-        assert rule.retryable
+        assert kind.retryable
         statuses = {422} if answered else {429, 502, 503, 504}
         assert rule.status in statuses, "our upstream's answer is never the caller's 400 or 401"
 

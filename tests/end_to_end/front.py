@@ -28,6 +28,10 @@ AT_ONCE: dict[str, Any] = {"log_flush_s": 0.01}
 QUIET: dict[str, Any] = {"engine": {"enabled": False}, "discover": False, "telemetry": AT_ONCE}
 
 
+UNDAUNTED: dict[str, Any] = {"breaker": {"enabled": False}, "obey_quotas": False}
+"""A pool that asks again and again, whatever the upstream has answered."""
+
+
 @dataclass(frozen=True)
 class Front:
     """A served application and a plain HTTP client for what no SDK can say or see."""

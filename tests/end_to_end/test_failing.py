@@ -8,8 +8,9 @@ import anthropic
 import openai
 import pytest
 
+from llm_server.contract import Again, ErrorKind
 from tests.end_to_end.conftest import World
-from tests.end_to_end.front import Front, before, fronting, provider
+from tests.end_to_end.front import UNDAUNTED, Front, before, fronting, provider
 from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
 from tests.upstreams.cases import VENDORS, load, refusal, refusals
 from tests.upstreams.clients import collect
@@ -24,6 +25,8 @@ ASK: dict[str, tuple[str, dict[str, Any]]] = {
     "openai": ("/v1/chat/completions", {"messages": HELLO}),
     "anthropic": ("/v1/messages", {"messages": HELLO, "max_tokens": 100}),
 }
+ONCE = {"where": {kind.value: "elsewhere" for kind in ErrorKind if kind.again is Again.ANYWHERE}}
+"""No target is asked again that has failed once."""
 IDS = {"x-request-id", "request-id"}
 STORY = IDS | {
     f"x-llm-server-{name}" for name in ("provider", "model", "attempts", "upstream-ms", "overhead-ms")
@@ -83,7 +86,7 @@ async def test_errors_carry_a_request_id_too(
 async def test_an_upstreams_limit_passes_on_when_to_come_back() -> None:
     path, body = ASK["openai"]
     async with (
-        before("openai", refusal("openai", "rate_limit")) as (front, _),
+        before("openai", refusal("openai", "rate_limit"), retry=ONCE) as (front, _),
         front.http.post(path, json={**body, "model": "openai/x"}) as response,
     ):
         assert response.status == 429
@@ -161,7 +164,7 @@ async def test_a_failure_before_content_moves_on_unseen(name: str, stream: bool)
     assert answer.headers["x-llm-server-provider"] == "good"
 
 
-@pytest.mark.parametrize("name", ["bad_request", "context_length", "model_not_found", "content_policy"])
+@pytest.mark.parametrize("name", ["bad_request", "context_length", "content_policy"])
 async def test_the_callers_own_fault_is_not_tried_elsewhere(name: str) -> None:
     async with (
         scripted(refusal("openai", name)) as bad,
@@ -185,6 +188,7 @@ async def test_when_all_fail_the_last_failure_is_told() -> None:
         fronting(
             {"one": provider(one, "openai"), "two": provider(two, "anthropic")},
             models={"both": ["one/x", "two/y"]},
+            retry=ONCE,
         ) as front,
         openai_sdk(front.url) as client,
     ):
@@ -193,6 +197,9 @@ async def test_when_all_fail_the_last_failure_is_told() -> None:
     headers = caught.value.response.headers
     assert (headers["x-llm-server-attempts"], headers["x-llm-server-provider"]) == ("2", "two")
     assert headers["retry-after"] == "13"
+    one_told, two_told = headers["x-llm-server-attempted"].split(", ")
+    assert one_told.startswith("one/x;error=upstream_overloaded;ms=")
+    assert two_told.startswith("two/y;error=upstream_rate_limited;ms=")
 
 
 def breaks(vendor: str) -> dict[str, Script]:
@@ -283,7 +290,8 @@ async def test_a_break_after_content_is_not_tried_elsewhere() -> None:
 async def test_every_vendors_refusals_become_the_callers_errors(vendor: str) -> None:
     """Through both dialects: a status that fits, and an envelope that its SDK reads."""
     rows = refusals(vendor)
-    async with before(vendor, *[row for row in rows for _ in ASK], rows[-1]) as (front, up):
+    answers = [row for row in rows for _ in ASK]
+    async with before(vendor, *answers, rows[-1], retry=ONCE, pool=UNDAUNTED) as (front, up):
         for row in rows:
             for caller, (path, body) in ASK.items():
                 async with front.http.post(path, json={**body, "model": f"{vendor}/x"}) as response:

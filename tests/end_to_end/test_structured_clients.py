@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from llm_server.engine import ModelConfig, install
+from llm_server.engine import ModelConfig
 from tests.end_to_end.front import fronting, provider
-from tests.engine.calling import MODEL, data_dir
+from tests.engine.calling import MODEL, installed
 from tests.structured.accepting import sent_format
 from tests.structured.vendors import MODELS, script
 from tests.upstreams.server import upstream
@@ -68,7 +68,7 @@ def ada(vendor: str, request: Request) -> Answer:
 async def test_every_way_works_at_every_vendor_and_with_the_embedded_model(client: str) -> None:
     hosted = [f"{way}:{vendor}/{MODELS[vendor]}" for vendor in MODELS for way in TYPED[client] + TOLD[client]]
     embedded = [f"{way}:local/{MODEL}" for way in TYPED[client]]
-    model = ModelConfig(name=MODEL, context=1024, path=install(MODEL, data_dir()))
+    model = ModelConfig(name=MODEL, context=1024, path=installed())
     engine = {"enabled": True, "models": [model], "threads": 1, "slots": 1}
     async with AsyncExitStack() as stack:
         ups = {vendor: await stack.enter_async_context(upstream(partial(ada, vendor))) for vendor in MODELS}

@@ -13,11 +13,11 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
-from llm_server.engine import ModelConfig, install
+from llm_server.engine import ModelConfig
 from tests.end_to_end.front import Front, fronting
 from tests.end_to_end.raw import connected
 from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
-from tests.engine.calling import MODEL, data_dir
+from tests.engine.calling import MODEL, installed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -90,7 +90,7 @@ async def ask(front: Front, **body: Any) -> Told:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
-    path = await asyncio.to_thread(install, MODEL, data_dir())
+    path = await asyncio.to_thread(installed)
     model = ModelConfig(name=MODEL, context=768, path=path, max_tokens=LONGEST)
     engine = {"enabled": True, "models": [model], "threads": 1, "slots": SLOTS, "queue": 64}
     storage = {"url": f"sqlite:///{tmp_path_factory.mktemp('storage')}/llm-server.db"}

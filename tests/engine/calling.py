@@ -1,5 +1,6 @@
 """Short ways to ask an engine."""
 
+import fcntl
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,20 @@ from llm_server.contract import (
     TextCall,
     TokenCount,
 )
+from llm_server.engine import install
 from llm_server.engine.model import Model
 from llm_server.engine.provider import EngineProvider
 
 MODEL = "smollm2-135m"
 
 
-def data_dir() -> Path:
-    """Where the tests keep the model: kept between runs, apart from a server's."""
-    return Path("~/.cache/llm-server-tests").expanduser()
+def installed() -> Path:
+    """Return the model's file, kept between runs and apart from a server's."""
+    folder = Path("~/.cache/llm-server-tests").expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes: one fetches
+        return install(MODEL, folder)
 
 
 def chat(text: str = "What is the capital of France?", *, stream: bool = False, **sampling: Any) -> ChatCall:

@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from llm_server.contract import State
-from llm_server.engine import EngineConfig, ModelConfig, install
+from llm_server.engine import EngineConfig, ModelConfig
 from llm_server.engine.provider import EngineProvider
-from tests.engine.calling import MODEL, data_dir
+from tests.engine.calling import MODEL, installed
 
 # Outlines has no release for Python 3.14 or later; neither has the extra that brings it.
 collect_ignore_glob = ["test_outlines*.py", "test_transformers*.py"] if sys.version_info >= (3, 14) else []
@@ -19,7 +19,7 @@ collect_ignore_glob = ["test_outlines*.py", "test_transformers*.py"] if sys.vers
 @pytest.fixture(scope="session")
 def model_file() -> Path:
     """The installed model file."""
-    return install(MODEL, data_dir())
+    return installed()
 
 
 Configure = Callable[..., EngineConfig]

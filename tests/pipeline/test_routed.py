@@ -23,8 +23,8 @@ from llm_server.contract import (
     TextDelta,
 )
 from llm_server.pipeline import Routed
-from llm_server.routing import FixedOrder, RoutingConfig
 from llm_server.testing import FakeProvider, collect, outcome
+from tests.pipeline.routes import routing
 
 STARTED = Chunk((Started(id="1"),))
 PING = Chunk((), b": ping\n\n")
@@ -46,9 +46,8 @@ def scripted(name: str, *steps: Answer | ServerError) -> FakeProvider:
 
 
 def routed(*providers: FakeProvider) -> Routed:
-    names = [provider.name for provider in providers]
-    config = RoutingConfig(aliases={"both": tuple(f"{name}/m" for name in names)})
-    return Routed(FixedOrder(config, set(names), {}), {provider.name: provider for provider in providers})
+    """Return the stage over one route, with one call for each target: what comes round again is elsewhere."""
+    return routing(providers, attempts=len(providers))[0]
 
 
 def told(steps: Iterable[Answer]) -> list[object]:

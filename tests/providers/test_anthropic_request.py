@@ -6,6 +6,7 @@ import pytest
 from msgspec import Raw, json
 
 from llm_server.contract import (
+    JSON_BODY,
     ChatCall,
     CountCall,
     EmbedCall,
@@ -61,13 +62,15 @@ def test_callers_fields_go_on_unchanged_but_for_the_model() -> None:
 
 def test_callers_own_headers_go_on_byte_for_byte_and_no_others() -> None:
     headers = (("anthropic-version", "2026-10-21"), ("anthropic-beta", "a-1,b-2"), ("x-api-key", "theirs"))
-    assert encode(own(b"{}", headers=headers)).headers == headers[:2]
-    assert encode(own(b"{}")).headers == (("anthropic-version", "2023-06-01"),)
+    version = ("anthropic-version", "2023-06-01")
+    assert encode(own(b"{}", headers=headers)).headers == (*JSON_BODY, *headers[:2])
+    assert encode(own(b"{}")).headers == (*JSON_BODY, version)
     assert encode(own(b"{}", headers=headers[1:2])).headers == (
-        ("anthropic-version", "2023-06-01"),
+        *JSON_BODY,
+        version,
         ("anthropic-beta", "a-1,b-2"),
     )
-    assert encode(chat(headers=headers)).headers == (("anthropic-version", "2023-06-01"),)
+    assert encode(chat(headers=headers)).headers == (*JSON_BODY, version)
 
 
 def test_refused_sampling_parameters_are_left_out_and_named() -> None:

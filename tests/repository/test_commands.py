@@ -37,6 +37,14 @@ def test_every_target_is_understood_by_make(tmp_path: Path) -> None:
         assert dry.returncode == 0, dry.stderr
 
 
+def test_tests_run_on_every_core_and_the_arguments_come_last(tmp_path: Path) -> None:
+    dry = run("make", "--dry-run", f"VENV={tmp_path / 'venv'}", "test", "ARGS=tests/wire -x -n0")
+    *_, program = dry.stdout.splitlines()
+    assert program.split()[1:3] == ["-m", "pytest"]
+    assert "--numprocesses=logical" in program
+    assert program.endswith(" tests/wire -x -n0")
+
+
 def test_without_a_python_make_says_what_to_install(tmp_path: Path) -> None:
     failed = run("make", f"VENV={tmp_path / 'venv'}", "PYTHONS=no-such-python", "lint")
     assert failed.returncode != 0

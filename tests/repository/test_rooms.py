@@ -12,10 +12,10 @@ from importlinter.contracts.layers import LayersContract
 
 from tests.repository.tree import ROOT
 
-ADAPTERS = {
+ADAPTERS = (
     "engine", "batching", "catalog", "routing", "structured", "caching", "guardrails", "accounts", "storage",
     "telemetry", "cluster",
-}  # fmt: skip
+)  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "contract": set(),
     "wire": {"contract"},

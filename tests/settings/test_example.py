@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from llm_server.engine import ModelConfig
 from llm_server.providers import ProviderConfig
+from llm_server.routing.config import HedgeConfig, RouteConfig
 from llm_server.settings import Settings, load
 from llm_server.settings.schema import schema, text
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.yaml"
 SCHEMA = ROOT / "config.schema.json"
 ENV = {"OPENAI_API_KEY": "sk-1", "OPENAI_BATCH_KEY": "sk-2", "AZURE_OPENAI_API_KEY": "sk-3"}
-SECTIONS = ("server", "api", "engine", "pool", "batching", "structured", "telemetry")
+SECTIONS = ("server", "api", "retry", "engine", "pool", "batching", "structured", "telemetry")
 
 
 def valid(value: Any) -> bool:
@@ -47,7 +48,7 @@ def test_the_example_validates_and_names_the_schema() -> None:
 def test_the_example_loads() -> None:
     loaded = load(config=EXAMPLE, env=ENV)
     assert loaded.settings.provider_names == {"openai", "openai-batch", "azure", "my-vllm", "local"}
-    assert loaded.settings.models["fast"] == ("my-vllm/llama-3.3-70b", "openai/gpt-5-mini")
+    assert loaded.settings.models["fast"].targets == ("my-vllm/llama-3.3-70b", "openai/gpt-5-mini")
 
 
 def test_the_example_shows_every_setting_with_its_default() -> None:
@@ -57,8 +58,17 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
     for section in SECTIONS:
         assert written[section].keys() == getattr(settings, section).__class__.model_fields.keys()
         assert getattr(shown, section) == getattr(settings, section)
+    for section in ("adaptive", "breaker"):
+        assert (
+            written["pool"][section].keys() == getattr(settings.pool, section).__class__.model_fields.keys()
+        )
     assert written["engine"]["models"][0].keys() == ModelConfig.model_fields.keys()
     assert (shown.discover, shown.default_model) == (settings.discover, settings.default_model)
+
+
+def test_the_example_shows_every_setting_of_a_route() -> None:
+    assert example()["models"]["careful"].keys() == RouteConfig.model_fields.keys()
+    assert example()["models"]["careful"]["hedge"].keys() == HedgeConfig.model_fields.keys()
 
 
 def test_the_example_shows_every_setting_of_a_provider() -> None:
@@ -103,6 +113,11 @@ def test_every_section_is_frozen_and_refuses_what_it_does_not_know(model: type[B
         ({"models": {"fast": "a/b", "slow": ["a/b", "c/d"]}}, True),
         ({"models": {"fast": []}}, False),
         ({"models": {"fast": 1}}, False),
+        ({"models": {"fast": {"targets": ["a/b"], "retry": {"attempts": 2}}}}, True),
+        ({"models": {"fast": {"retry": {"attempts": 2}}}}, False),
+        ({"models": {"fast": {"targets": ["a/b"], "retries": 2}}}, False),
+        ({"retry": {"where": {"upstream_timeout": "anywhere"}}}, True),
+        ({"retry": {"where": {"upstream_timeout": "sometimes"}}}, False),
         ({"providers": {"x": {"base_url": "http://x", "api_key": "k"}}}, True),
         ({"providers": {"x": {"base": "http://x"}}}, False),
     ],

@@ -187,8 +187,19 @@ def test_sections_and_providers_may_stand_empty(loaded: Load) -> None:
 def test_names_of_models_become_the_aliases_of_routing(loaded: Load) -> None:
     text = "models: {fast: local/a, both: [local/a, local/b]}\ndefault_model: fast\n"
     routing = loaded(text).settings.routing
-    assert routing.aliases == {"fast": ("local/a",), "both": ("local/a", "local/b")}
+    targets = {name: route.targets for name, route in routing.aliases.items()}
+    assert targets == {"fast": ("local/a",), "both": ("local/a", "local/b")}
     assert routing.default_model == "fast"
+
+
+def test_of_a_route_what_is_set_is_in_force(loaded: Load) -> None:
+    found = loaded("models: {fast: {targets: [local/a], retry: {attempts: 2}}, small: local/b}")
+    effective = {".".join(map(str, path)): value for path, value, _ in found.effective()}
+    assert {name: value for name, value in effective.items() if name.startswith("models")} == {
+        "models.fast.targets": ("local/a",),
+        "models.fast.retry.attempts": 2,
+        "models.small": ("local/b",),
+    }
 
 
 def test_only_enabled_providers_and_the_engine_can_be_named(loaded: Load) -> None:

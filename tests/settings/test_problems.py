@@ -16,7 +16,15 @@ KEY = "sk-test-1234567890"
         (
             "discover: true\nxyz: 1",
             "2: xyz is unknown; known here: server, api, discover, providers, models, "
-            "default_model, engine, pool, batching, structured, storage, telemetry",
+            "retry, default_model, engine, pool, batching, structured, storage, telemetry",
+        ),
+        (
+            "models:\n  a:\n    targets: [local/x]\n    retires: {}",
+            "4: models.a.retires is unknown; did you mean 'retry'?",
+        ),
+        (
+            "retry:\n  where: {upstream_timeout: sometimes}",
+            "2: retry.where.upstream_timeout should be 'never', 'elsewhere' or 'anywhere', got 'sometimes'",
         ),
         (
             "providers:\n  a:\n    base_ulr: http://x",
@@ -61,8 +69,9 @@ def test_a_mistake_is_told_with_its_place_and_its_remedy(
         ("server: 5", "1: server should be a"),
         ("server: [port]", "1: server should be a"),
         ("providers: [openai]", "1: providers should be a valid dict"),
-        ("models: {a: {b: c}}", "1: models.a should be a valid tuple"),
         ("models: {a: []}", "1: models.a should have at least 1 item"),
+        ("models: {a: 5}", "1: models.a should be a valid tuple"),
+        ("models: {a: {retry: {attempts: 1}}}", "1: models.a.targets is required"),
         ("telemetry: {latency_buckets_s: [2, 1]}", "1: telemetry is not valid: latency_buckets_s"),
         ("providers: {a: {base_url: ftp://x}}", "1: providers.a.base_url is not valid: must be"),
         ("providers: {a: {headers: {'x y': b}}}", "1: providers.a.headers"),
@@ -82,7 +91,7 @@ def test_all_problems_are_told_together_in_the_order_of_the_file(complaints: Com
     assert complaints(text, env, telemetry__log_level=("--log-level", "loud")) == [
         "llm-server.yaml:1: server.port should be a valid integer, got 'x'",
         "llm-server.yaml:2: prot is unknown; known here: server, api, discover, providers, models, "
-        "default_model, engine, pool, batching, structured, storage, telemetry",
+        "retry, default_model, engine, pool, batching, structured, storage, telemetry",
         "llm-server.yaml:3: server is written twice, first in line 1",
         "llm-server.yaml:5: providers.a.api_key needs the environment variable NONE, which is not set",
         "environment LLM_SERVER__POOL__: should be LLM_SERVER__SECTION__KEY",
@@ -126,6 +135,11 @@ def test_a_long_value_is_cut_short(complaints: Complaints) -> None:
     ("text", "line"),
     [
         ("models: {a: b}", "models.a[0] should be provider/model, got 'b'"),
+        ("models: {a: {targets: [b]}}", "models.a.targets[0] should be provider/model, got 'b'"),
+        (
+            "models: {a: {targets: local/x, on_context_overflow: [c/z]}}",
+            "models.a.on_context_overflow[0] names 'c/z', but there is no provider 'c'; there are: local",
+        ),
         ("models: {a: [local/x, b/]}", "models.a[1] should be provider/model, got 'b/'"),
         (
             "models: {a: groq/x}",

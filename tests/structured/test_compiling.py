@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from llm_server.contract import ErrorKind, OutputFormat, ServerError
 from llm_server.structured import grammar
+from llm_server.structured.ending import ended
 from llm_server.structured.grammar import Compiled, accepts, compile_output, engine, prepare
 from llm_server.structured.schema import load
 from llm_server.structured.validation import Validator
@@ -88,6 +89,40 @@ def test_what_can_be_said_otherwise_is_exact(schema: dict[str, Any]) -> None:
     assert of_schema(schema).guarantee == "exact"
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "longest"), [("email", "ada@", 254), ("hostname", "", 253)], ids=["email", "hostname"]
+)
+def test_an_address_and_a_host_come_to_an_end(kind: str, before: str, longest: int) -> None:
+    good = (before + ".".join(["b" * 50] * 6))[:longest]
+    schema = {"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}, {"format": kind}]}}}
+    compiled, validator = of_schema(schema), Validator.of(load(schema))
+    assert compiled.guarantee == "exact"
+    assert lets(compiled, {"a": good}, {"a": good + "b"}) == [True, False]
+    assert validator.problems({"a": good}) == ()
+
+
+def test_a_length_that_a_schema_says_itself_stays() -> None:
+    compiled = of_schema({"format": "hostname", "maxLength": 4})
+    assert lets(compiled, "b.cd", "bb.cd") == [True, False]
+    assert ended({"format": "email", "minLength": 300}) == {"format": "email", "minLength": 300}
+    untouched = {"items": True, "const": {"format": "email"}}
+    assert ended(untouched) == untouched
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"pattern": r"@example\.com$"},  # with a length beside it, llguidance gives up
+        {"allOf": [{"pattern": r"@example\.com$"}]},
+        {"pattern": r"^[a-z]+@example\.com$", "maxLength": 60},
+    ],
+)
+def test_an_end_is_nothing_that_a_schema_is_refused_for(more: dict[str, Any]) -> None:
+    compiled = of_schema({"type": "string", "format": "email", **more})
+    assert compiled.guarantee == "exact"
+    assert lets(compiled, "ada@example.com", "ada@example.org") == [True, False]
+
+
 WALKED: list[dict[str, Any]] = [
     {"type": "object", "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}, "required": ["b"],
      "additionalProperties": False},
@@ -96,6 +131,7 @@ WALKED: list[dict[str, Any]] = [
     {"type": "array", "items": {"type": "integer", "minimum": 5, "maximum": 99}, "minItems": 2},
     {"type": "string", "pattern": "^[a-c]{2}(-[0-9]+)?$", "maxLength": 8},
     {"type": "string", "format": "uri", "maxLength": 20},
+    {"type": "string", "format": "hostname"},
 ]  # fmt: skip
 
 

@@ -332,7 +332,9 @@ async def test_the_next_model_is_asked_when_one_cannot() -> None:
     first = FakeProvider(name="a", script=Model(BAD), facts=ENFORCED)
     second = FakeProvider(name="b", script=Model(GOOD), facts=PLAIN)
     stages = {each.name: Structured(each) for each in (first, second)}
-    strategy = FixedOrder(RoutingConfig(aliases={"m": ("a/x", "b/y")}), {"a", "b"}, dict[str, Target]())
+    strategy = FixedOrder(
+        RoutingConfig.model_validate({"aliases": {"m": ["a/x", "b/y"]}}), {"a", "b"}, dict[str, Target]()
+    )
     ctx = Context(request_id="r")
     (answer,) = await collect(Routed(strategy, stages)(call(schema(PERSON)), ctx))
     assert isinstance(answer, Completion)

@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from llm_server.contract import Attempt, Context, ErrorKind, ServerError, State, Target, Usage
-from llm_server.telemetry.batches import BatchMetrics
 from llm_server.telemetry.config import TelemetryConfig
+from llm_server.telemetry.groups import GroupMetrics
 from llm_server.telemetry.metrics import Metrics, Sources
 
 ROUTE = "/v1/chat/completions"
@@ -186,13 +186,15 @@ def test_the_number_of_model_labels_is_bounded(
 
 
 def test_sources_are_read_at_each_scrape() -> None:
-    pools = {"p": {"open": 3, "busy": 2, "waiting": 1, "limit": 9, "unheard_of": 4}}
+    pools = {"p": {"open": 3, "busy": 2, "waiting_batch": 1, "limit": 9, "ejected": 1, "unheard_of": 4}}
     states = {"p": State.STARTING}
     metrics = Metrics(TelemetryConfig(), "1", sources=Sources(lambda: pools, lambda: states))
     got = scrape(metrics)
     assert value(got, "pool_open_connections", provider="p") == 3
     assert value(got, "pool_busy_connections", provider="p") == 2
-    assert value(got, "pool_waiting_requests", provider="p") == 1
+    assert value(got, "pool_waiting_requests", provider="p", priority="batch") == 1
+    assert value(got, "pool_waiting_requests", provider="p", priority="interactive") == 0
+    assert value(got, "pool_ejected", provider="p") == 1
     assert value(got, "pool_connection_limit", provider="p") == 9
     assert value(got, "provider_state", provider="p", state="starting") == 1
     pools["p"] = {"open": 0}
@@ -201,6 +203,34 @@ def test_sources_are_read_at_each_scrape() -> None:
     assert value(got, "pool_open_connections", provider="p") == 0
     assert value(got, "provider_state", provider="p", state="starting") == 0
     assert value(got, "provider_state", provider="p", state="ready") == 1
+
+
+def test_what_a_pool_has_counted_is_counted_once_and_never_falls() -> None:
+    stats = {"opened": 2, "reused": 5, "resent": 1, "shed_batch": 3}
+    metrics = Metrics(TelemetryConfig(), "1", sources=Sources(lambda: {"p": stats}, dict))
+    scrape(metrics)
+    stats |= {"opened": 4, "shed_interactive": 1}
+    got = scrape(metrics)
+    assert value(got, "pool_connections_opened_total", provider="p") == 4
+    assert value(got, "pool_connections_reused_total", provider="p") == 5
+    assert value(got, "pool_requests_resent_total", provider="p") == 1
+    assert value(got, "pool_shed_total", provider="p", priority="batch") == 3
+    assert value(got, "pool_shed_total", provider="p", priority="interactive") == 1
+    stats["opened"] = 1
+    assert value(scrape(metrics), "pool_connections_opened_total", provider="p") == 4
+    stats["opened"] = 3
+    assert value(scrape(metrics), "pool_connections_opened_total", provider="p") == 6
+
+
+def test_only_requests_that_had_to_wait_are_in_the_histogram_of_waits() -> None:
+    metrics = make()
+    waited = attempt()
+    waited.queued_s = 0.25
+    observe(metrics, context(attempt()))
+    observe(metrics, context(waited))
+    got = scrape(metrics)
+    assert value(got, "pool_wait_seconds_count", provider="p") == 1
+    assert value(got, "pool_wait_seconds_sum", provider="p") == pytest.approx(0.25)
 
 
 def test_the_scraper_chooses_the_format() -> None:
@@ -262,7 +292,7 @@ def test_a_shared_answer_is_billed_once() -> None:
 
 def test_what_was_batched_is_counted() -> None:
     metrics = make()
-    batches = BatchMetrics(metrics.families)
+    batches = GroupMetrics(metrics.families)
     batches.sent("p", 1)
     batches.sent("p", 5)
     batches.waited("p", (0.001, 0.002, 0.003), 1)

@@ -35,6 +35,13 @@ class Idle:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Send nothing for so long: a slow upstream, not a way to wait for anything."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Close:
     """Close the connection in the middle of the response (FIN without the end that HTTP asks for)."""
 
@@ -54,7 +61,7 @@ class Raw:
     data: bytes
 
 
-Step = Head | bytes | Hold | Idle | Close | Reset | Raw
+Step = Head | bytes | Hold | Idle | Pause | Close | Reset | Raw
 HOP_HEADERS = {"content-length", "transfer-encoding", "connection"}
 
 

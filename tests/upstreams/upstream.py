@@ -14,7 +14,7 @@ from typing import Any
 import h11
 
 from tests.upstreams.cases import Case, Refusal
-from tests.upstreams.script import Close, Head, Hold, Idle, Raw, Reset, Script, Step, play
+from tests.upstreams.script import Close, Head, Hold, Idle, Pause, Raw, Reset, Script, Step, play
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,8 @@ class Connection(asyncio.Protocol):
                 await step.until.wait()
             case Idle():
                 await asyncio.Event().wait()
+            case Pause(seconds=seconds):
+                await asyncio.sleep(seconds)
             case Close():
                 self._end()
             case Raw():

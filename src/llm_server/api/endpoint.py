@@ -1,21 +1,27 @@
-"""A hot route: plain ASGI from the caller's bytes to the pipeline and back."""
+"""A hot route: from the caller's bytes to the pipeline and back, the same for every transport."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from llm_server.api.body import headers_of, read_body
+from llm_server.api.body import check_announced, headers_of, read_body
 from llm_server.api.config import ApiConfig
 from llm_server.api.identity import request_id
-from llm_server.api.presence import watch
+from llm_server.api.presence import Presence, why_cancelled
 from llm_server.api.reply import Reply
-from llm_server.contract import Call, Context, ErrorKind, Handler, Observer, ServerError, Usage
+from llm_server.api.sink import AsgiSink, Sink
+from llm_server.api.wishes import note_wishes
+from llm_server.contract import Context, ErrorKind, Handler, Observer, ServerError, Usage
 from llm_server.wire.codec import Codec
 
 _log = logging.getLogger(__name__)
+
+ASIDE_BYTES = 1024 * 1024
+"""Bodies from this size on are read in a thread: that takes milliseconds, in which others are served."""
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -27,64 +33,99 @@ class Door(msgspec.Struct, frozen=True):
 
 
 class Endpoint:
-    """Serves one route in one dialect. One instance per route, shared by all its requests."""
+    """Serves one route in one dialect. One instance per route, shared by all its requests.
+
+    A transport makes a :meth:`context`, lets :meth:`admit` look at the headers, collects the body up to
+    ``limit_bytes`` and calls :meth:`answer`, or :meth:`refuse` with what went wrong on the way. It cancels
+    that call when the caller leaves, which it tells in ``ctx.left``, and at ``ctx.deadline_s``.
+    """
 
     def __init__(self, route: str, codec: Codec, door: Door) -> None:
         self.route = route
+        self.limit_bytes = door.config.max_body_bytes
         self._codec = codec
         self._door = door
+        self._within_s = door.config.request_timeout_s
+        self._priorities = door.config.priority_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the caller's leaving cancels everything behind it."""
-        started_s = time.perf_counter()
-        deadline_s = started_s + self._door.config.request_timeout_s
-        ctx = Context(request_id=request_id(), route=self.route, started_s=started_s, deadline_s=deadline_s)
-        reply = Reply(send, ctx, self._codec)
+        """Answer one request that came through ASGI."""
+        ctx, sink = self.context(), AsgiSink(send)
+        headers = headers_of(scope["headers"])
         try:
-            headers = headers_of(scope)
-            body = await read_body(headers, receive, self._door.config.max_body_bytes)
-            call = self._codec.decode(body, headers)
+            self.admit(headers, ctx)
+            body = await read_body(receive, self.limit_bytes)
         except ServerError as error:
-            self._refused(ctx, error)
-            await reply.error(error)
+            await self.refuse(error, ctx, sink)
             return
-        ctx.model, ctx.streamed = call.model, call.stream
-        await self._watched(call, ctx, receive, reply)
-
-    def _refused(self, ctx: Context, error: ServerError) -> None:
-        self._door.observer.started(ctx)
-        self._door.observer.finished(ctx, Usage(), error)
-
-    async def _watched(self, call: Call, ctx: Context, receive: Receive, reply: Reply) -> None:
-        """Answer while listening for the caller to leave, which cancels the answer and all behind it."""
-        answering = asyncio.current_task()
-        leaving = watch(receive, ctx)
+        presence = Presence(receive, ctx)
+        presence.start()
         try:
-            await self._answer(call, ctx, reply)
-        except asyncio.CancelledError:
-            if not leaving.done():
-                message = "The server is shutting down; try again."
-                # The server's end, and the request's: there is nothing above that should still be cancelled.
-                await reply.error(ServerError(ErrorKind.UNAVAILABLE, message, retry_after_s=1.0))
-            if answering is not None:
-                answering.uncancel()
+            await self.answer(headers, body, ctx, sink)
         finally:
-            leaving.cancel()
+            presence.stop()
 
-    async def _answer(self, call: Call, ctx: Context, reply: Reply) -> None:
-        config = self._door.config
+    def context(self) -> Context:
+        """Return the story of a request that begins now."""
+        now_s = time.perf_counter()
+        return Context(
+            request_id=request_id(), route=self.route, started_s=now_s, deadline_s=now_s + self._within_s
+        )
+
+    def admit(self, headers: Mapping[str, str], ctx: Context) -> None:
+        """Look at ``headers`` before the body is read; raises ``ServerError`` for what makes it pointless."""
+        check_announced(headers, self.limit_bytes)
+        note_wishes(headers, ctx, self._priorities)
+
+    async def answer(self, headers: Mapping[str, str], body: bytes, ctx: Context, sink: Sink) -> None:
+        """Answer one request. Raises nothing; when it returns, all that can be said has been said."""
+        reply = Reply(sink, ctx, self._codec)
         try:
-            async with asyncio.timeout(config.request_timeout_s):
-                answers = self._door.handler(call, ctx)
-                if call.stream:
-                    await reply.stream(call, answers, config.keepalive_s)
-                else:
-                    await reply.whole(call, answers)
+            try:
+                decode = self._codec.decode
+                small = len(body) < ASIDE_BYTES
+                call = decode(body, headers) if small else await asyncio.to_thread(decode, body, headers)
+            except (ServerError, asyncio.CancelledError) as error:
+                self.unheard(error if isinstance(error, ServerError) else _reason(ctx), ctx)
+                raise
+            ctx.model, ctx.streamed = call.model, call.stream
+            answers = self._door.handler(call, ctx)
+            if call.stream:
+                await reply.stream(call, answers, self._door.config.keepalive_s)
+            else:
+                await reply.whole(call, answers)
         except ServerError as error:
             await reply.error(error)
-        except TimeoutError:
-            message = f"No complete answer within {config.request_timeout_s:g} seconds."
-            await reply.error(ServerError(ErrorKind.DEADLINE, message))
+        except asyncio.CancelledError:
+            await _cancelled(ctx, reply)
         except Exception:  # noqa: BLE001 - the last line: whatever a bug raises, the caller gets a whole error
             _log.exception("request %s failed", ctx.request_id)
             await reply.error(ServerError(ErrorKind.INTERNAL, "Internal error; see the server's log."))
+
+    async def refuse(self, error: ServerError, ctx: Context, sink: Sink) -> None:
+        """Answer a request that did not become a call with ``error``."""
+        self.unheard(error, ctx)
+        await Reply(sink, ctx, self._codec).error(error)
+
+    def unheard(self, error: ServerError, ctx: Context) -> None:
+        """Tell the observer of a request that did not become a call."""
+        self._door.observer.started(ctx)
+        self._door.observer.finished(ctx, Usage(), error)
+
+
+async def _cancelled(ctx: Context, reply: Reply) -> None:
+    """Say why the request was cancelled, if there is somebody left to hear it.
+
+    This is the request's end, and its task's: there is nothing above that should still be cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+    if not ctx.left:
+        await reply.error(_reason(ctx))
+
+
+def _reason(ctx: Context) -> ServerError:
+    """Return why the request was cancelled."""
+    message = "The server is shutting down; try again."
+    return why_cancelled(ctx) or ServerError(ErrorKind.UNAVAILABLE, message, retry_after_s=1.0)

@@ -2,13 +2,22 @@
 
 import math
 import time
+from collections.abc import Sequence
+from functools import lru_cache
 
-from llm_server.contract import Context, ErrorKind, ServerError, StructuredNote
-
-Headers = list[tuple[bytes, bytes]]
+from llm_server.api.sink import Headers
+from llm_server.contract import Attempt, Context, ErrorKind, ServerError, StructuredNote
 
 MAX_VALUE = 4096
 """Characters of a header's value: half of what proxies commonly take for all headers together."""
+
+MAX_ATTEMPTED = 16
+"""Attempts that a header lists; a request that made more has a log."""
+MAX_NAME = 128
+"""Characters of a model's name there."""
+
+_NAMES = str.maketrans(dict.fromkeys(",; ", "_"))
+"""What separates attempts and their notes must not stand in a name."""
 
 _POINTLESS = frozenset(
     {ErrorKind.CONFLICT, ErrorKind.UPSTREAM_AUTH, ErrorKind.UPSTREAM_QUOTA, ErrorKind.DEADLINE}
@@ -19,8 +28,12 @@ _POINTLESS = frozenset(
 def story(ctx: Context, content_type: bytes) -> Headers:
     """Return the headers of every answer: ids, and :func:`course`."""
     request_id = ctx.request_id.encode()
-    ids = [(b"x-request-id", request_id), (b"request-id", request_id)]
-    return [(b"content-type", content_type), *ids, *course(ctx)]
+    return [
+        (b"content-type", content_type),
+        (b"x-request-id", request_id),
+        (b"request-id", request_id),
+        *course(ctx),
+    ]
 
 
 def course(ctx: Context) -> Headers:
@@ -30,12 +43,17 @@ def course(ctx: Context) -> Headers:
     first byte of a stream, to the end of a whole answer. ``x-llm-server-overhead-ms`` is the rest.
     """
     headers = _attempts(ctx) if ctx.attempt is not None else []
-    for name, values in ((b"x-llm-server-dropped", ctx.dropped), (b"x-llm-server-estimated", ctx.estimated)):
-        if values:
-            headers.append((name, _plain(", ".join(dict.fromkeys(values)))))
+    if ctx.dropped:
+        headers.append((b"x-llm-server-dropped", _listed(ctx.dropped)))
+    if ctx.estimated:
+        headers.append((b"x-llm-server-estimated", _listed(ctx.estimated)))
     if ctx.structured is not None:
         headers.append((b"x-llm-server-structured", _plain(_structured(ctx.structured))))
     return headers
+
+
+def _listed(names: list[str]) -> bytes:
+    return _plain(", ".join(dict.fromkeys(names)))
 
 
 def _structured(note: StructuredNote) -> str:
@@ -47,15 +65,32 @@ def _structured(note: StructuredNote) -> str:
 
 def _attempts(ctx: Context) -> Headers:
     latest = ctx.attempts[-1]
-    upstream_s = sum(attempt.upstream_s for attempt in ctx.attempts)
+    upstream_s = sum([attempt.upstream_s for attempt in ctx.attempts])
     overhead_s = max(0.0, time.perf_counter() - ctx.started_s - upstream_s)
-    return [
-        (b"x-llm-server-provider", _plain(latest.provider)),
-        (b"x-llm-server-model", _plain(latest.model)),
+    headers = [
+        *_answered_by(latest.provider, latest.model),
         (b"x-llm-server-attempts", b"%d" % len(ctx.attempts)),
         (b"x-llm-server-upstream-ms", b"%.2f" % (upstream_s * 1000)),
         (b"x-llm-server-overhead-ms", b"%.3f" % (overhead_s * 1000)),
     ]
+    if len(ctx.attempts) > 1:
+        headers.append((b"x-llm-server-attempted", _plain(_attempted(ctx.attempts))))
+    return headers
+
+
+def _attempted(attempts: Sequence[Attempt]) -> str:
+    """Say how each attempt ended: ``a/x;error=upstream_overloaded;ms=12.3, b/y;ok;ms=250.0``."""
+    told = []
+    for attempt in attempts[:MAX_ATTEMPTED]:
+        name = f"{attempt.provider}/{attempt.model}"[:MAX_NAME].translate(_NAMES)
+        end = "outrun" if attempt.outrun else f"error={attempt.error}" if attempt.error else "ok"
+        told.append(f"{name};{end};ms={attempt.upstream_s * 1000:.1f}")
+    return ", ".join(told if len(attempts) <= MAX_ATTEMPTED else [*told, "..."])
+
+
+@lru_cache(maxsize=1024)
+def _answered_by(provider: str, model: str) -> Headers:
+    return [(b"x-llm-server-provider", _plain(provider)), (b"x-llm-server-model", _plain(model))]
 
 
 def retry(error: ServerError) -> Headers:
@@ -71,5 +106,7 @@ def retry(error: ServerError) -> Headers:
 
 def _plain(text: str) -> bytes:
     """Header-safe: printable ASCII only, bounded; anything else a caller smuggled in becomes ``?``."""
+    if len(text) <= MAX_VALUE and text.isascii() and text.isprintable():
+        return text.encode()
     text = text.replace("…", "...")[:MAX_VALUE]
     return "".join(c if " " <= c <= "~" else "?" for c in text).encode()

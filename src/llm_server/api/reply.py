@@ -3,10 +3,10 @@
 import asyncio
 from contextlib import aclosing
 
-from starlette.types import Send
-
 from llm_server.api import headers
+from llm_server.api.sink import Headers, Sink
 from llm_server.contract import (
+    Answer,
     Call,
     Chunk,
     Context,
@@ -19,12 +19,17 @@ from llm_server.wire.codec import Codec, StreamEncoder
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
+_STREAMING: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+"""nginx must not collect the stream (nginx.org, ngx_http_proxy_module, proxy_buffering)."""
+
 
 class Reply:
     """The one answer to one request. After :meth:`error` or a finished answer nothing more is written."""
 
-    def __init__(self, send: Send, ctx: Context, codec: Codec) -> None:
-        self._send = send
+    __slots__ = ("_begun", "_call", "_codec", "_ctx", "_done", "_encoder", "_sink", "_wrote")
+
+    def __init__(self, sink: Sink, ctx: Context, codec: Codec) -> None:
+        self._sink = sink
         self._ctx = ctx
         self._codec = codec
         self._call: Call | None = None
@@ -36,11 +41,10 @@ class Reply:
     async def whole(self, call: Call, answers: Events) -> None:
         """Write the one whole value that ``answers`` holds."""
         self._call = call
-        async with aclosing(answers):
-            got = [answer async for answer in answers]
-        if len(got) != 1 or isinstance(got[0], Chunk):
-            raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail=f"not one whole answer: {got!r}")
-        body = self._codec.whole(call, got[0])
+        answer = await only(answers)
+        if isinstance(answer, Chunk):
+            raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="a chunk is no whole answer")
+        body = self._codec.whole(call, answer)
         await self._full(200, self._told(JSON), body)
 
     async def stream(self, call: Call, answers: Events, keepalive_s: float) -> None:
@@ -51,7 +55,7 @@ class Reply:
         """
         self._call = call
         self._encoder = encoder = self._codec.encoder(call)
-        keeper = asyncio.create_task(self._keep_alive(keepalive_s)) if self._codec.keepalive else None
+        keeper = _Keeper(self, keepalive_s) if self._codec.keepalive else None
         try:
             async with aclosing(answers):
                 async for answer in answers:
@@ -60,22 +64,26 @@ class Reply:
                     await self._write(encoder.encode(answer))
         finally:
             if keeper is not None:
-                keeper.cancel()
-        await self._write(encoder.end())
-        await self._finish()
+                keeper.close()
+        await self._end(encoder.end())
 
     async def error(self, error: ServerError) -> None:
         """Write ``error``: as a status and a body if nothing was written yet, else in band and close."""
         if self._done:
             return
         if self._begun and self._encoder is not None:
-            await self._write(self._encoder.error(error))
-            await self._finish()
+            await self._end(self._encoder.error(error))
             return
         told = self._told(JSON) + headers.retry(error)
         await self._full(error.kind.status, told, self._codec.error(error, self._ctx.request_id))
 
-    def _told(self, content_type: bytes) -> headers.Headers:
+    async def keep_alive(self) -> None:
+        """Write the dialect's keep-alive if nothing was written since this was last called."""
+        if not self._wrote:
+            await self._write(self._codec.keepalive)
+        self._wrote = False
+
+    def _told(self, content_type: bytes) -> Headers:
         """The headers so far; a translated call also names what of the caller's body nothing could carry."""
         ctx, call = self._ctx, self._call
         if call is not None and call.raw and ctx.attempt is not None and ctx.attempt.dialect != call.dialect:
@@ -83,31 +91,65 @@ class Reply:
             ctx.dropped += self._codec.unmodelled(call.raw)
         return headers.story(ctx, content_type)
 
-    async def _full(self, status: int, told: headers.Headers, body: bytes) -> None:
+    async def _full(self, status: int, told: Headers, body: bytes) -> None:
         self._done = True
         told.append((b"content-length", b"%d" % len(body)))
-        await self._send({"type": "http.response.start", "status": status, "headers": told})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._sink.whole(status, told, body)
 
     async def _write(self, data: bytes) -> None:
         if not data:
             return
         self._wrote = True
-        if not self._begun:
+        if self._begun:
+            await self._sink.write(data)
+        else:
             self._begun = True
-            told = self._told(EVENT_STREAM)
-            # nginx must not collect the stream (nginx.org, ngx_http_proxy_module, proxy_buffering).
-            told += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-            await self._send({"type": "http.response.start", "status": 200, "headers": told})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._sink.start(self._told(EVENT_STREAM) + _STREAMING, data)
 
-    async def _finish(self) -> None:
+    async def _end(self, data: bytes) -> None:
+        if not self._begun:
+            await self._write(data)
+            data = b""
         self._done = True
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._sink.end(data)
 
-    async def _keep_alive(self, every_s: float) -> None:
-        while True:
-            self._wrote = False
-            await asyncio.sleep(every_s)
-            if not self._wrote:
-                await self._write(self._codec.keepalive)
+
+async def only(answers: Events) -> Answer:
+    """Return the one answer that there is, and close ``answers``; raises ``INTERNAL`` for none or several."""
+    found: Answer | None = None
+    count = 0
+    try:
+        async for answer in answers:
+            found = answer
+            count += 1
+            if count > 1:
+                break
+    finally:
+        await answers.aclose()
+    if found is None or count > 1:
+        raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="there is not one whole answer")
+    return found
+
+
+class _Keeper:
+    """Looks every so often whether a stream is silent. A stream that is not costs it one timer."""
+
+    __slots__ = ("_every_s", "_reply", "_timer", "_writing")
+
+    def __init__(self, reply: Reply, every_s: float) -> None:
+        self._reply = reply
+        self._every_s = every_s
+        self._writing: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(every_s, self._look)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._writing is None or self._writing.done():  # else the caller is behind: no more for it
+            self._writing = loop.create_task(self._reply.keep_alive())
+        self._timer = loop.call_later(self._every_s, self._look)

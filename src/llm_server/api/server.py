@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from llm_server.api.config import ApiConfig
 from llm_server.api.endpoint import Endpoint
 from llm_server.api.headers import course, retry
 from llm_server.api.identity import IDENTITY, request_id
@@ -23,6 +24,10 @@ _KINDS = {
     413: ErrorKind.TOO_LARGE,
 }
 
+_BARE = frozenset({"models", "files", "batches"})
+"""First steps of control paths that clients also ask for without ``/v1``."""
+_UPLOADS = ("POST", "/v1/files")
+"""The one control route that reads its own body, piece by piece and within limits of its own."""
 
 MAX_CONTROL_BYTES = 2 * 1024 * 1024
 """Largest body of a route that is not hot: FastAPI parses it in one go, while nobody else is served."""
@@ -32,16 +37,24 @@ class Server(FastAPI):
     """FastAPI with a dictionary in front: a hot path costs one look-up instead of the router's work.
 
     Args:
-        hot: endpoints by path, all ``POST``.
+        hot: endpoints by path, all ``POST``; by its bytes a path is found in ``lane``.
+        config: limits, for the connections too.
         describe: adds the hot routes to the document, called when it is first asked for.
         options: passed to FastAPI.
     """
 
     def __init__(
-        self, hot: Mapping[str, Endpoint], *, describe: Callable[["Server"], None], **options: Any
+        self,
+        hot: Mapping[str, Endpoint],
+        config: ApiConfig,
+        *,
+        describe: Callable[["Server"], None],
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._hot = hot
+        self.lane = {path.encode(): endpoint for path, endpoint in hot.items()}
+        self.config = config
         self._describe = describe
         self.add_exception_handler(ServerError, _on_server_error)
         self.add_exception_handler(HTTPException, _on_http_error)
@@ -65,7 +78,9 @@ class Server(FastAPI):
             identity = request_id()
             scope = {**scope, "path": canonical(scope["path"]), IDENTITY: identity}
             send = _named(send, identity)
-        await super().__call__(scope, _limited(receive), send)
+            if (scope["method"], scope["path"]) != _UPLOADS:
+                receive = _limited(receive)
+        await super().__call__(scope, receive, send)
 
 
 def _limited(receive: Receive) -> Receive:
@@ -91,7 +106,7 @@ def canonical(path: str) -> str:
     for mount in ("/openai", "/anthropic"):
         if path.startswith(f"{mount}/"):
             path = path[len(mount) :]
-    return f"/v1{path}" if path == "/models" or path.startswith("/models/") else path
+    return f"/v1{path}" if path.startswith("/") and path.split("/")[1] in _BARE else path
 
 
 def _named(send: Send, identity: str) -> Send:

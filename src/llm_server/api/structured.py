@@ -13,7 +13,7 @@ from llm_server.api import headers
 from llm_server.api.endpoint import Door
 from llm_server.api.identity import IDENTITY
 from llm_server.api.models import Listing
-from llm_server.api.presence import present
+from llm_server.api.presence import Presence
 from llm_server.api.registry import to_raw
 from llm_server.api.schemas import structured as shapes
 from llm_server.api.schemas.errors import ErrorProblem, OpenAIError
@@ -80,7 +80,7 @@ def router(door: Door, structure: Structure) -> APIRouter:
         target = _optional(body.target_schema, "target_schema")
         convert = await asyncio.to_thread(structure.conversion.plan, _steps(body), target)
         ctx.max_attempts = body.max_attempts
-        async with present(request.receive, door.config.request_timeout_s, ctx):
+        async with Presence(request.receive, ctx):
             completion = await _whole(door, call, ctx)
         return _told(ctx, _completion(ctx, call, completion, convert))
 
@@ -90,7 +90,7 @@ def router(door: Door, structure: Structure) -> APIRouter:
         if (body.examples is None) == (body.description is None):
             raise _invalid("description", "give either 'examples' or a 'description'.")
         ctx = _context(request, door, INFER, body.model or "")
-        async with present(request.receive, door.config.request_timeout_s, ctx):
+        async with Presence(request.receive, ctx):
             if body.examples is not None:
                 to_raw(body.examples, "examples")
                 schema = await structure.inference.from_examples(body.examples, closed=body.closed)

@@ -1,4 +1,4 @@
-"""Group compatible unstructured work: embeddings in micro-batches, one call for identical requests."""
+"""Group compatible unstructured work: embeddings, identical requests, offline batches."""
 
 from llm_server.batching.config import BatchingConfig, EmbeddingsConfig, SingleFlightConfig
 from llm_server.batching.grouping import Grouped

@@ -10,7 +10,7 @@ from llm_server.batching.config import EmbeddingsConfig
 from llm_server.batching.group import Group, Member
 from llm_server.batching.portions import size
 from llm_server.batching.wrapped import Wrapped
-from llm_server.contract import BatchObserver, Call, Context, EmbedCall, Embeddings, Events, Provider
+from llm_server.contract import Call, Context, EmbedCall, Embeddings, Events, GroupObserver, Provider
 
 MAX_LIMITS = 1000
 """Models whose own limit of texts is remembered; the one learned first is forgotten first."""
@@ -68,7 +68,7 @@ class Grouped(Wrapped):
         observer: told of every call and every wait.
     """
 
-    def __init__(self, inner: Provider, config: EmbeddingsConfig, observer: BatchObserver) -> None:
+    def __init__(self, inner: Provider, config: EmbeddingsConfig, observer: GroupObserver) -> None:
         super().__init__(inner)
         self._config = config
         self._observer = observer

@@ -11,12 +11,12 @@ from llm_server.batching.config import SingleFlightConfig
 from llm_server.batching.flight import Flight
 from llm_server.batching.wrapped import Wrapped
 from llm_server.contract import (
-    BatchObserver,
     Call,
     ChatCall,
     Context,
     EmbedCall,
     Events,
+    GroupObserver,
     Provider,
     TextCall,
 )
@@ -38,7 +38,7 @@ class Shared(Wrapped):
         observer: told of every request that joins another.
     """
 
-    def __init__(self, inner: Provider, config: SingleFlightConfig, observer: BatchObserver) -> None:
+    def __init__(self, inner: Provider, config: SingleFlightConfig, observer: GroupObserver) -> None:
         super().__init__(inner)
         self._config = config
         self._observer = observer

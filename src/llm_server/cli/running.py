@@ -21,6 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from llm_server.cli.announcing import announce
 from llm_server.cli.draining import Draining, Workers
 from llm_server.cli.failure import CommandError
+from llm_server.cli.limits import raise_open_files
 from llm_server.settings import Loaded, ServerConfig, Settings
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to replace, not to listen on
@@ -42,7 +43,7 @@ def run(loaded: Loaded) -> None:
     with _listener(settings.server) as listener:
         announce(_url(listener), settings)
         if settings.server.workers == 1:
-            _alone(_config(settings.server, partial(build, loaded.values)), listener)
+            _alone(_config(settings, partial(build, loaded.values)), listener)
         else:
             _several(loaded, listener)
 
@@ -52,15 +53,20 @@ def build(values: Mapping[str, Any], metrics_dir: Path | None = None) -> Any:
     # The composition root imports everything: only a process that serves pays for it.
     from llm_server.app import process
 
-    return process(Settings.model_validate(values), metrics_dir=metrics_dir)
+    application = process(Settings.model_validate(values), metrics_dir=metrics_dir)
+    raise_open_files()  # by now there is a log that tells of it
+    return application
 
 
 @contextmanager
 def temporarily(loaded: Loaded) -> Iterator[str]:
     """Run the server on a free port of this machine for a while, and yield its URL."""
-    local = loaded.settings.server.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": 1})
+    settings = loaded.settings
+    local = settings.server.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": 1})
     with _listener(local) as listener:
-        server = Draining(_config(local, partial(build, loaded.values)))
+        server = Draining(
+            _config(settings.model_copy(update={"server": local}), partial(build, loaded.values))
+        )
         thread = Thread(target=_until_stopped, args=(server, listener), name="server", daemon=True)
         thread.start()
         try:
@@ -98,19 +104,21 @@ def _several(loaded: Loaded, listener: socket.socket) -> None:
         workers = loaded.settings.server.workers
         print(f"Each of the {workers} workers loads the local models for itself.", file=sys.stderr)
     with _metrics_dir() as shared:
-        config = _config(loaded.settings.server, partial(build, loaded.values, shared))
+        config = _config(loaded.settings, partial(build, loaded.values, shared))
         supervisor = Workers(config, [listener])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise CommandError("The workers did not start; the messages above say why.")
 
 
-def _config(server: ServerConfig, factory: Any) -> uvicorn.Config:
+def _config(settings: Settings, factory: Any) -> uvicorn.Config:
+    server = settings.server
     return uvicorn.Config(
         factory,
         factory=True,
         workers=server.workers,
-        http="httptools",
+        # By name: only a process that serves imports it.
+        http=f"llm_server.api.{'lane:Lane' if settings.api.hot_lane else 'connection:Connection'}",
         ws="none",
         lifespan="on",
         log_config=None,

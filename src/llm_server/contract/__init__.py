@@ -20,6 +20,25 @@ from llm_server.contract.answers import (
     ToolDelta,
     Usage,
 )
+from llm_server.contract.batches import (
+    UNFINISHED,
+    Batch,
+    BatchClient,
+    BatchObserver,
+    BatchOrder,
+    BatchStatus,
+    BatchStore,
+    FileQuery,
+    FileStore,
+    LineCodec,
+    LineOutcome,
+    LineProblem,
+    LineResult,
+    StoredFile,
+    UpstreamAnswer,
+    UpstreamBatch,
+    UpstreamNote,
+)
 from llm_server.contract.calls import (
     Call,
     ChatCall,
@@ -34,7 +53,7 @@ from llm_server.contract.calls import (
 )
 from llm_server.contract.context import Attempt, Context, Priority, StructuredNote
 from llm_server.contract.conversion import Conversion, FormKind, TransformStep, Way
-from llm_server.contract.errors import Block, ErrorKind, Problem, ServerError
+from llm_server.contract.errors import Again, Block, ErrorKind, Problem, ServerError
 from llm_server.contract.facts import Facts, SchemaRules, missing
 from llm_server.contract.folding import fold, unfold
 from llm_server.contract.messages import (
@@ -49,23 +68,24 @@ from llm_server.contract.messages import (
     ToolCall,
     ToolResult,
 )
+from llm_server.contract.pools import PoolReport, QuotaReport
 from llm_server.contract.ports import (
-    BatchObserver,
+    JSON_BODY,
     Dialect,
     Events,
+    GroupObserver,
     Handler,
     HttpRequest,
     HttpResponse,
     ModelInfo,
     Observer,
-    Plan,
     Pool,
     Provider,
     RouterStrategy,
     State,
     StreamDecoder,
-    Target,
 )
+from llm_server.contract.routes import HedgePolicy, Plan, RetryPolicy, Route, Target
 from llm_server.contract.schemas import (
     Compatibility,
     RegisteredSchema,
@@ -79,9 +99,17 @@ from llm_server.contract.schemas import (
 from llm_server.contract.secret import Secret
 
 __all__ = [
+    "JSON_BODY",
+    "UNFINISHED",
+    "Again",
     "Answer",
     "Attempt",
+    "Batch",
+    "BatchClient",
     "BatchObserver",
+    "BatchOrder",
+    "BatchStatus",
+    "BatchStore",
     "Block",
     "Call",
     "ChatCall",
@@ -99,13 +127,21 @@ __all__ = [
     "Event",
     "Events",
     "Facts",
+    "FileQuery",
+    "FileStore",
     "Finish",
     "FinishReason",
     "FormKind",
+    "GroupObserver",
     "Handler",
+    "HedgePolicy",
     "HttpRequest",
     "HttpResponse",
     "Image",
+    "LineCodec",
+    "LineOutcome",
+    "LineProblem",
+    "LineResult",
     "Message",
     "ModelInfo",
     "Observer",
@@ -114,15 +150,19 @@ __all__ = [
     "Part",
     "Plan",
     "Pool",
+    "PoolReport",
     "Priority",
     "Problem",
     "Provider",
+    "QuotaReport",
     "Reasoning",
     "ReasoningDelta",
     "Refusal",
     "RefusalDelta",
     "RegisteredSchema",
+    "RetryPolicy",
     "Role",
+    "Route",
     "RouterStrategy",
     "Sampling",
     "SchemaComparison",
@@ -136,6 +176,7 @@ __all__ = [
     "ServerError",
     "Started",
     "State",
+    "StoredFile",
     "StreamDecoder",
     "StructuredNote",
     "Target",
@@ -150,6 +191,9 @@ __all__ = [
     "ToolDelta",
     "ToolResult",
     "TransformStep",
+    "UpstreamAnswer",
+    "UpstreamBatch",
+    "UpstreamNote",
     "Usage",
     "Way",
     "fold",

@@ -33,6 +33,8 @@ class Attempt(Struct, kw_only=True):
     error: ErrorKind | None = None
     wasted: Usage = Usage()
     """Tokens of this try's answers that nobody was given."""
+    outrun: bool = False
+    """Whether it was given up because another, started beside it, was the first with content."""
 
     @property
     def upstream_s(self) -> float:
@@ -81,6 +83,10 @@ class Context(Struct, kw_only=True):
     deadline_s: float | None = None
     """``perf_counter`` value after which the caller no longer waits, or ``None``."""
     priority: Priority = Priority.DEFAULT
+    desperate: bool = False
+    """Whether every target is ejected: an upstream that is left alone because it failed is to be tried."""
+    marked: bool = False
+    """Whether the next turn may go to another provider: an answer's signatures must say whose they are."""
     max_attempts: int | None = None
     """Answers that may be asked of one model until one has the form demanded; ``None`` by default."""
     attempts: list[Attempt] = []

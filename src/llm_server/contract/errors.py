@@ -18,6 +18,17 @@ class Block(StrEnum):
     UPSTREAM = "upstream"
 
 
+class Again(StrEnum):
+    """Where a request may be tried again after a failure."""
+
+    NEVER = "never"
+    """Nowhere: it would fail everywhere, or must not be repeated."""
+    ELSEWHERE = "elsewhere"
+    """At another target, at once; the same one would say the same."""
+    ANYWHERE = "anywhere"
+    """At another target, at once; or at the same one, after a back-off."""
+
+
 class ErrorKind(StrEnum):
     """The closed set of failures, in three blocks. See :data:`RULES` for status and retry of each."""
 
@@ -59,9 +70,14 @@ class ErrorKind(StrEnum):
         return RULES[self].status
 
     @property
+    def again(self) -> "Again":
+        """Where another attempt makes sense."""
+        return RULES[self].again
+
+    @property
     def retryable(self) -> bool:
         """Whether another attempt, here or at another target, may succeed."""
-        return RULES[self].retryable
+        return RULES[self].again is not Again.NEVER
 
     @property
     def block(self) -> Block:
@@ -73,43 +89,48 @@ class Rule(NamedTuple):
     """What follows from an error kind."""
 
     status: int
-    retryable: bool
+    again: Again
     block: Block
 
 
 RULES: dict[ErrorKind, Rule] = {
-    ErrorKind.INVALID_REQUEST: Rule(400, False, Block.CALLER),
-    ErrorKind.UNSUPPORTED: Rule(400, False, Block.CALLER),
-    ErrorKind.CONTEXT_OVERFLOW: Rule(400, False, Block.CALLER),
-    ErrorKind.CONTENT_REJECTED: Rule(400, False, Block.CALLER),
-    ErrorKind.UNAUTHENTICATED: Rule(401, False, Block.CALLER),
-    ErrorKind.FORBIDDEN: Rule(403, False, Block.CALLER),
-    ErrorKind.NOT_FOUND: Rule(404, False, Block.CALLER),
-    ErrorKind.MODEL_NOT_FOUND: Rule(404, False, Block.CALLER),
-    ErrorKind.METHOD_NOT_ALLOWED: Rule(405, False, Block.CALLER),
-    ErrorKind.CONFLICT: Rule(409, False, Block.CALLER),
-    ErrorKind.TOO_LARGE: Rule(413, False, Block.CALLER),
-    ErrorKind.CLIENT_CLOSED: Rule(499, False, Block.CALLER),
-    ErrorKind.RATE_LIMITED: Rule(429, False, Block.POLICY),
+    ErrorKind.INVALID_REQUEST: Rule(400, Again.NEVER, Block.CALLER),
+    ErrorKind.UNSUPPORTED: Rule(400, Again.NEVER, Block.CALLER),
+    ErrorKind.CONTEXT_OVERFLOW: Rule(400, Again.NEVER, Block.CALLER),
+    ErrorKind.CONTENT_REJECTED: Rule(400, Again.NEVER, Block.CALLER),
+    ErrorKind.UNAUTHENTICATED: Rule(401, Again.NEVER, Block.CALLER),
+    ErrorKind.FORBIDDEN: Rule(403, Again.NEVER, Block.CALLER),
+    ErrorKind.NOT_FOUND: Rule(404, Again.NEVER, Block.CALLER),
+    # A route's next target may have the model that this one lacks.
+    ErrorKind.MODEL_NOT_FOUND: Rule(404, Again.ELSEWHERE, Block.CALLER),
+    ErrorKind.METHOD_NOT_ALLOWED: Rule(405, Again.NEVER, Block.CALLER),
+    ErrorKind.CONFLICT: Rule(409, Again.NEVER, Block.CALLER),
+    ErrorKind.TOO_LARGE: Rule(413, Again.NEVER, Block.CALLER),
+    ErrorKind.CLIENT_CLOSED: Rule(499, Again.NEVER, Block.CALLER),
+    ErrorKind.RATE_LIMITED: Rule(429, Again.NEVER, Block.POLICY),
     # 402 because no SDK retries it; each retries a 429 twice.
-    ErrorKind.BUDGET_EXCEEDED: Rule(402, False, Block.POLICY),
-    # Our own queue is full (the engine's, the pool's): another target may have room.
-    ErrorKind.OVERLOADED: Rule(429, True, Block.POLICY),
-    ErrorKind.UNAVAILABLE: Rule(503, True, Block.POLICY),
-    ErrorKind.DEADLINE: Rule(504, False, Block.POLICY),
-    ErrorKind.INTERNAL: Rule(500, False, Block.POLICY),
-    # The model's answer is not what the caller demanded: another model may manage. 422 is retried by no SDK.
-    ErrorKind.OUTPUT_INVALID: Rule(422, True, Block.UPSTREAM),
+    ErrorKind.BUDGET_EXCEEDED: Rule(402, Again.NEVER, Block.POLICY),
+    # Our own queue is full (the engine's, the pool's): another target may have room. Waiting was the queue's
+    # own business: whom it refused must not wait again outside of it, and pass those who stand in it.
+    ErrorKind.OVERLOADED: Rule(429, Again.ELSEWHERE, Block.POLICY),
+    # A breaker is open, a model is not loaded: whoever says so knows better than a guess when that will end.
+    ErrorKind.UNAVAILABLE: Rule(503, Again.ELSEWHERE, Block.POLICY),
+    ErrorKind.DEADLINE: Rule(504, Again.NEVER, Block.POLICY),
+    ErrorKind.INTERNAL: Rule(500, Again.NEVER, Block.POLICY),
+    # The model's answer is not what the caller demanded, although it was asked again; another may
+    # manage. 422 is retried by no SDK.
+    ErrorKind.OUTPUT_INVALID: Rule(422, Again.ELSEWHERE, Block.UPSTREAM),
     # The caller's key is fine, ours is not: a 401 would send the caller looking in the wrong place.
-    ErrorKind.UPSTREAM_AUTH: Rule(502, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_QUOTA: Rule(503, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_RATE_LIMITED: Rule(429, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_OVERLOADED: Rule(503, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_ERROR: Rule(502, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_UNREACHABLE: Rule(502, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_TIMEOUT: Rule(504, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_TRUNCATED: Rule(502, True, Block.UPSTREAM),
-    ErrorKind.UPSTREAM_INVALID: Rule(502, True, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_AUTH: Rule(502, Again.ELSEWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_QUOTA: Rule(503, Again.ELSEWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_RATE_LIMITED: Rule(429, Again.ANYWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_OVERLOADED: Rule(503, Again.ANYWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_ERROR: Rule(502, Again.ANYWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_UNREACHABLE: Rule(502, Again.ANYWHERE, Block.UPSTREAM),
+    # It has had all its time, and may be at work (and billing) still: the same again would only add to that.
+    ErrorKind.UPSTREAM_TIMEOUT: Rule(504, Again.ELSEWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_TRUNCATED: Rule(502, Again.ANYWHERE, Block.UPSTREAM),
+    ErrorKind.UPSTREAM_INVALID: Rule(502, Again.ANYWHERE, Block.UPSTREAM),
 }
 
 

@@ -1,6 +1,6 @@
 """The seams between rooms: who implements and who uses each is said in its docstring."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,8 @@ from llm_server.contract.calls import Call
 from llm_server.contract.context import Context
 from llm_server.contract.errors import ServerError
 from llm_server.contract.facts import Facts
+from llm_server.contract.pools import PoolReport
+from llm_server.contract.routes import Plan, Route, Target
 
 Events = AsyncGenerator[Answer, None]
 """The answer on its way back: chunks, or one whole value. Whoever iterates closes it (``aclosing``)."""
@@ -77,13 +79,17 @@ class Provider(Protocol):
         ...
 
 
+JSON_BODY = (("content-type", "application/json"),)
+"""The headers of a request that has nothing but a body of JSON."""
+
+
 class HttpRequest(Struct, frozen=True, kw_only=True):
     """A request to an upstream. ``path`` is below the provider's base URL; ``dropped`` names lost fields."""
 
     path: str
     body: bytes = b""
     method: str = "POST"
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = JSON_BODY
     dropped: tuple[str, ...] = ()
 
 
@@ -153,15 +159,26 @@ class Pool(Protocol):
     ) -> AbstractAsyncContextManager[HttpResponse]:
         """Send; the connection is back, or closed if the body was not read to its end, on leaving.
 
-        ``ctx`` tells how urgent the request is and until when an answer is of use; its latest attempt is told
-        how long it waited for a place.
+        ``ctx`` tells how urgent the request is, until when an answer is of use, and whether it goes to an
+        upstream that is ejected; its latest attempt is told how long it waited for a place.
 
-        Raises ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT``, ``UPSTREAM_TRUNCATED`` or ``OVERLOADED``.
+        Raises ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT``, ``UPSTREAM_TRUNCATED`` or ``UPSTREAM_INVALID``
+        for what went wrong there. Without a call: ``OVERLOADED`` when there is no room, ``UNAVAILABLE`` while
+        the upstream is ejected, ``UPSTREAM_RATE_LIMITED`` while it wants no request, each with
+        ``retry_after_s``, and ``DEADLINE`` when the caller's time was over.
         """
         ...
 
     def stats(self) -> Mapping[str, int]:
-        """Return numbers for metrics: ``open``, ``busy``, ``waiting``, ``limit``."""
+        """Return numbers for metrics.
+
+        ``open``, ``idle``, ``busy``, ``limit``, ``waiting`` and ``waiting_<class>``, ``ejected`` (0 or 1),
+        and since the start ``opened``, ``reused``, ``resent`` and ``shed_<class>``.
+        """
+        ...
+
+    def report(self) -> PoolReport:
+        """Return everything about the upstream, for the operator."""
         ...
 
     async def close(self) -> None:
@@ -169,31 +186,14 @@ class Pool(Protocol):
         ...
 
 
-class Target(Struct, frozen=True):
-    """A model at a provider."""
-
-    provider: str
-    model: str
-
-    def __str__(self) -> str:
-        return f"{self.provider}/{self.model}"
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """The order of attempts, and every candidate left out with the reason."""
-
-    attempts: tuple[Target, ...]
-    dropped: Mapping[Target, str] = {}
-
-
 class RouterStrategy(Protocol):
     """Decides where a call goes. Implemented in routing/, used by pipeline/."""
 
-    def candidates(self, model: str) -> tuple[Target, ...]:
-        """Return the targets that a caller's model name stands for; ``MODEL_NOT_FOUND`` if none."""
+    def route(self, model: str) -> Route:
+        """Return what a caller's model name stands for; ``MODEL_NOT_FOUND`` if nothing."""
         ...
 
-    def plan(self, call: Call, candidates: tuple[Target, ...], facts: Mapping[Target, Facts]) -> Plan:
+    def plan(self, call: Call, candidates: tuple[Target, ...], facts: Callable[[Target], Facts]) -> Plan:
         """Return the order of attempts; raises ``UNSUPPORTED`` when every candidate lacks something."""
         ...
 
@@ -214,7 +214,7 @@ class Observer(Protocol):
         ...
 
 
-class BatchObserver(Protocol):
+class GroupObserver(Protocol):
     """Hears what was batched. Implemented in telemetry/, called by batching/; must not raise or wait."""
 
     def sent(self, provider: str, texts: int) -> None:

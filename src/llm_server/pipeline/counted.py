@@ -35,14 +35,17 @@ class Counted:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
 
-    async def __call__(self, call: Call, ctx: Context) -> Events:
+    def __call__(self, call: Call, ctx: Context) -> Events:
         """Pass everything through but a count that the provider does not support."""
+        return self._counted(call, ctx) if isinstance(call, CountCall) else self._handler(call, ctx)
+
+    async def _counted(self, call: CountCall, ctx: Context) -> Events:
         try:
             async with aclosing(self._handler(call, ctx)) as answers:
                 async for answer in answers:
                     yield answer
         except ServerError as error:
-            if not isinstance(call, CountCall) or error.kind is not ErrorKind.UNSUPPORTED:
+            if error.kind is not ErrorKind.UNSUPPORTED:
                 raise
             ctx.estimated.append("input_tokens")
             yield TokenCount(input_tokens=estimate(call), estimated=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import aclosing
 
 from llm_server.contract import (
     Answer,
@@ -16,10 +15,12 @@ from llm_server.contract import (
     Handler,
     Observer,
     ServerError,
-    TokenCount,
     Usage,
 )
 from llm_server.contract.answers import CONTENT
+
+_NOTHING = Context(request_id="").wasted
+"""What a context holds before anything was wasted."""
 
 
 class Observed:
@@ -36,18 +37,18 @@ class Observed:
 
     async def __call__(self, call: Call, ctx: Context) -> Events:
         """Pass the inner handler's answers through unchanged."""
-        usage, seen = Usage(), False
-        error: ServerError | None = ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
+        usage, seen, ended = _NOTHING, False, False
+        error: ServerError | None = None
         self._observer.started(ctx)
+        answers = self._handler(call, ctx)
         try:
-            async with aclosing(self._handler(call, ctx)) as answers:
-                async for answer in answers:
-                    if not seen and _is_content(answer):
-                        seen = True
-                        self._observer.first_content(ctx)
-                    usage = _usage(answer) or usage
-                    yield answer
-            error = None
+            async for answer in answers:
+                if not seen and _is_content(answer):
+                    seen = True
+                    self._observer.first_content(ctx)
+                usage = _usage(answer) or usage
+                yield answer
+            ended = True
         except ServerError as failure:
             error = failure
             raise
@@ -58,7 +59,12 @@ class Observed:
             error = ServerError(ErrorKind.INTERNAL, "Internal error.", detail=repr(failure))
             raise
         finally:
-            self._observer.finished(ctx, usage + ctx.wasted, error)
+            if not ended:
+                error = error or ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
+                await answers.aclose()
+            if ctx.wasted is not _NOTHING:
+                usage += ctx.wasted
+            self._observer.finished(ctx, usage, error)
 
 
 def _cancelled(ctx: Context) -> ServerError:
@@ -70,14 +76,13 @@ def _cancelled(ctx: Context) -> ServerError:
 
 
 def _is_content(answer: Answer) -> bool:
-    return not isinstance(answer, Chunk) or any(isinstance(event, CONTENT) for event in answer.events)
+    return type(answer) is not Chunk or any(isinstance(event, CONTENT) for event in answer.events)
 
 
 def _usage(answer: Answer) -> Usage | None:
-    match answer:
-        case Chunk(events=events):
-            return next((event for event in events if isinstance(event, Usage)), None)
-        case Completion(usage=usage) | Embeddings(usage=usage):
-            return usage
-        case TokenCount():
-            return None
+    if type(answer) is Chunk:
+        for event in answer.events:
+            if type(event) is Usage:
+                return event
+        return None
+    return answer.usage if isinstance(answer, (Completion, Embeddings)) else None

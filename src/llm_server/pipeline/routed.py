@@ -1,101 +1,164 @@
-"""Send a call to the first target of the plan that answers."""
+"""Send a call to the targets of its route until one answers."""
 
-import time
 from collections.abc import Mapping
-from contextlib import aclosing
 
 from llm_server.contract import (
     Answer,
     Attempt,
     Call,
-    Chunk,
+    ChatCall,
     Context,
     ErrorKind,
     Events,
+    Facts,
+    Priority,
     Provider,
+    Route,
     RouterStrategy,
     ServerError,
     Target,
 )
-from llm_server.contract.answers import CONTENT
+from llm_server.pipeline.attempts import Limits, Request, Timing, begun, has_content, hold, limited
+from llm_server.pipeline.counted import estimate
+from llm_server.pipeline.hedging import hedged
+from llm_server.pipeline.ledger import Ledger
+from llm_server.pipeline.trip import Trip
 
 
 class Routed:
-    """Tries the targets in order until one gives content: the commit point.
+    """Asks target after target until one gives content: the commit point.
 
-    What comes before the first content is held back, so that a failure up to there moves on to the next
-    target unseen by the caller. After it a failure is the caller's: it is raised and nothing is tried again.
-    Only failures whose kind is retryable move on.
+    What comes before the first content is held back, so that a failure up to there is followed by another
+    attempt unseen by the caller; :mod:`llm_server.pipeline.trip` decides where. After it a failure is the
+    caller's: it is raised and nothing is tried again. This holds for every dialect and for whole answers as
+    for streams: a whole answer is content.
+
+    Args:
+        strategy: says what a name stands for.
+        providers: by name.
+        timing: the clock, the sleep and the chance of back-offs.
     """
 
-    def __init__(self, strategy: RouterStrategy, providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self, strategy: RouterStrategy, providers: Mapping[str, Provider], timing: Timing | None = None
+    ) -> None:
         self._strategy = strategy
         self._providers = providers
+        self._timing = timing or Timing()
+        self._clock = self._timing.clock
+        self._ledger = Ledger()
 
     async def __call__(self, call: Call, ctx: Context) -> Events:
-        """Answer ``call``; raises the last target's ``ServerError`` when none could."""
-        candidates = self._strategy.candidates(call.model)
-        facts = {target: self._providers[target.provider].facts(target.model) for target in candidates}
-        plan = self._strategy.plan(call, candidates, facts)
-        last = plan.attempts[-1]
-        for target in plan.attempts:
-            committed = False
+        """Answer ``call``; raises the ``ServerError`` of the last attempt when none could."""
+        request = self._planned(call, ctx)
+        while True:
+            held: list[Answer] = []
+            committed = complete = False
+            answers = self._opened(request)
             try:
-                async with aclosing(_from_content(self._attempt(call, ctx, target))) as answers:
-                    async for answer in answers:
+                async for answer in answers:
+                    if not committed:
+                        if not has_content(answer):
+                            hold(held, answer)
+                            continue
                         committed = True
-                        yield answer
+                        self._answered(request)
+                        for early in held:
+                            yield early
+                    yield answer
+                complete = True
+                if not committed:
+                    self._answered(request)
+                    for late in held:
+                        yield late
                 return
             except ServerError as error:
-                if committed or not error.kind.retryable:
+                ctx.attempts[-1].error = error.kind
+                if committed or not self._goes_on(request, error):
                     raise
-                if target is last:
-                    _sum_up(error, len(plan.attempts))
-                    raise
+            finally:
+                await answers.aclose()
+                self._ended(ctx.attempts[-1], complete=complete)
+            await self._pause(request)
 
-    async def _attempt(self, call: Call, ctx: Context, target: Target) -> Events:
-        attempt = Attempt(provider=target.provider, model=target.model, started_s=time.perf_counter())
-        ctx.attempts.append(attempt)
-        ctx.dropped.clear()
-        attempt.error = ErrorKind.CLIENT_CLOSED
-        try:
-            provider = self._providers[target.provider]
-            async with aclosing(provider(call.addressed(target.model), ctx)) as answers:
-                async for answer in answers:
-                    if attempt.first_byte_s is None:
-                        attempt.first_byte_s = time.perf_counter()
-                    yield answer
-            attempt.error = None
-        except ServerError as error:
-            attempt.error = error.kind
-            raise
-        finally:
-            attempt.ended_s = attempt.ended_s or time.perf_counter()
+    def _planned(self, call: Call, ctx: Context) -> Request:
+        """Return what is asked of whom; what the route says of its requests is noted in ``ctx``."""
+        route = self._strategy.route(call.model)
+        if route.spans:
+            ctx.marked = True
+        if route.priority is not None and ctx.priority is Priority.DEFAULT:
+            ctx.priority = route.priority
+        if route.timeout_s is not None:
+            deadline_s = self._clock() + route.timeout_s
+            ctx.deadline_s = deadline_s if ctx.deadline_s is None else min(deadline_s, ctx.deadline_s)
+        targets = self._roomy(call, route) if route.instead else route.targets
+        targets = self._strategy.plan(call, targets, self._facts).attempts
+        return Request(call, ctx, route, targets, targets[0])
 
+    def _roomy(self, call: Call, route: Route) -> tuple[Target, ...]:
+        """Return the targets that have room for the call; if none has, those for calls that are too long."""
+        longer = route.instead.get(ErrorKind.CONTEXT_OVERFLOW)
+        if not longer or not isinstance(call, ChatCall):
+            return route.targets
+        tokens = estimate(call)
+        limits = {target: self._facts(target).context_tokens for target in route.targets}
+        return tuple(target for target, limit in limits.items() if limit is None or tokens <= limit) or longer
 
-def _sum_up(error: ServerError, targets: int) -> None:
-    """Say in the last target's ``error`` that the others failed before it."""
-    if targets > 1:
-        error.message += f" None of the {targets} targets tried could answer; this was the last."
-        error.args = (f"{error.kind}: {error.message}",)
+    def _opened(self, request: Request) -> Events:
+        """Return the answers of an attempt at the next target; where the route hedges, of it and another."""
+        if request.route.hedge is None:
+            return self._asked(request, request.target, request.ctx)
+        return hedged(request, self._trip(request), self._asked, self._ledger, self._timing)
 
+    def _asked(self, request: Request, target: Target, ctx: Context) -> Events:
+        now_s = self._clock()
+        answers = begun(self._providers[target.provider], target, request.call, ctx, now_s)
+        route = request.route
+        if route.retry.attempt_timeout_s is None and route.timeout_s is None:
+            return answers
+        end_s = None if route.timeout_s is None or ctx.deadline_s is None else ctx.deadline_s - now_s
+        return limited(answers, Limits(route.retry.attempt_timeout_s, end_s), self._clock)
 
-async def _from_content(answers: Events) -> Events:
-    """Pass ``answers`` on, holding back those before the first content until it, or the end, comes."""
-    held: list[Answer] | None = []
-    async with aclosing(answers):
-        async for answer in answers:
-            if held is None:
-                yield answer
-                continue
-            held.append(answer)
-            if _has_content(answer):
-                for early in held:
-                    yield early
-                held = None
-    for late in held or ():
-        yield late
+    def _answered(self, request: Request) -> None:
+        """Note that the latest attempt is the one that answers."""
+        now_s = self._clock()
+        attempt = request.ctx.attempts[-1]
+        attempt.error = None
+        if attempt.first_byte_s is None:
+            attempt.first_byte_s = now_s
+        if request.trip is not None:
+            request.trip.answered(now_s)
+            return
+        self._ledger.budget(request.route).deposit(now_s)
+        self._ledger.succeeded(request.target)
 
+    def _goes_on(self, request: Request, error: ServerError) -> bool:
+        """Whether there is another attempt to make after ``error``."""
+        return self._trip(request).goes_on(error, self._clock(), self._timing.random())
 
-def _has_content(answer: Answer) -> bool:
-    return not isinstance(answer, Chunk) or any(isinstance(event, CONTENT) for event in answer.events)
+    def _trip(self, request: Request) -> Trip:
+        if request.trip is None:
+
+            def replan(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+                return self._strategy.plan(request.call, targets, self._facts).attempts
+
+            request.trip = Trip(request.route, request.targets, request.ctx, self._ledger, replan)
+        return request.trip
+
+    def _ended(self, attempt: Attempt, *, complete: bool) -> None:
+        """Note the end of an attempt, and that its answer was left, if nothing else is known to be wrong."""
+        if not complete and attempt.error is None:
+            attempt.error = ErrorKind.CLIENT_CLOSED
+        if attempt.ended_s is None:
+            attempt.ended_s = self._clock()
+
+    async def _pause(self, request: Request) -> None:
+        """Wait as long as the next attempt demands; what the last one dropped is no longer true."""
+        trip = self._trip(request)
+        request.target = trip.target
+        request.ctx.dropped.clear()
+        if trip.wait_s > 0:
+            await self._timing.sleep(trip.wait_s)
+
+    def _facts(self, target: Target) -> Facts:
+        return self._providers[target.provider].facts(target.model)

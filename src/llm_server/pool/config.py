@@ -1,9 +1,9 @@
 """Settings of the pool room."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -45,14 +45,25 @@ class BreakerConfig(BaseModel):
     )
 
 
+def _transport(chosen: dict[str, Any]) -> Literal["direct", "aiohttp"]:
+    """Return the transport that what else was chosen needs."""
+    return "aiohttp" if chosen.get("proxy_from_env") else "direct"
+
+
 class PoolConfig(BaseModel):
     """Limits and timeouts of the connections to one upstream."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    proxy_from_env: bool = Field(
+        default=False,
+        description="Obey `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment; `transport` is "
+        "`aiohttp` then.",
+    )
     transport: Literal["direct", "aiohttp"] = Field(
-        default="direct",
-        description="`direct` is the fast one. `aiohttp` goes through HTTP proxies and takes odd servers.",
+        default_factory=_transport,
+        description="`direct` is the fast one, and used if nothing else is said. `aiohttp` goes through HTTP "
+        "proxies and takes odd servers.",
     )
     max_connections: int = Field(
         default=256,
@@ -60,7 +71,7 @@ class PoolConfig(BaseModel):
         description="Requests on their way to this upstream at once; each has a connection.",
     )
     min_connections: int = Field(
-        default=0, ge=0, description="Idle connections that are opened ahead and kept for the next requests."
+        default=0, ge=0, description="Connections that are opened ahead and stay open (direct only)."
     )
     max_waiting: int = Field(
         default=1024,
@@ -104,10 +115,6 @@ class PoolConfig(BaseModel):
         ge=1024,
         description="Largest whole answer that is read, after decompression.",
     )
-    proxy_from_env: bool = Field(
-        default=False,
-        description="Obey `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment (aiohttp only).",
-    )
     ca_file: Path | None = Field(
         default=None, description="Certificates to trust instead of the system's (PEM)."
     )
@@ -117,9 +124,23 @@ class PoolConfig(BaseModel):
     client_key_file: Path | None = Field(
         default=None, description="Its private key, where the certificate's file has none."
     )
+    obey_quotas: bool = Field(
+        default=True,
+        description="Ask nothing of a model while the upstream says that a quota is used up or when to come "
+        "back. Requests wait for it within `acquire_timeout_s`, or are refused with 429.",
+    )
     adaptive: AdaptiveConfig = Field(
         default=AdaptiveConfig(), description="How the limit follows what the upstream can take."
     )
     breaker: BreakerConfig = Field(
         default=BreakerConfig(), description="When an upstream that fails is left alone for a while."
     )
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        """Refuse what would be ignored."""
+        if self.proxy_from_env and self.transport == "direct":
+            raise ValueError("proxy_from_env: the direct transport knows no proxies; leave transport out")
+        if self.client_key_file and not self.client_cert_file:
+            raise ValueError("client_key_file: needs client_cert_file")
+        return self

@@ -6,11 +6,26 @@ from typing import Protocol
 
 from llm_server.contract import HttpRequest, HttpResponse
 
+RESEND_WITHIN_S = 5.0
+"""Seconds after sending in which a kept connection's end means that it was closing already.
+
+A peer that closed an idle connection while the request was on its way is heard of one round trip later, or
+one or two retransmissions (RFC 6298: one second, then two); who closes after minutes has worked on it.
+"""
+
 
 class Transport(Protocol):
     """Connections to one origin: ``direct`` (our own HTTP/1.1) and ``aiohttp`` implement it.
 
     It opens a connection for whoever asks and has none: how many may ask at once is decided above.
+
+    **When a request is sent again**: once, on a new connection, if it went out on a kept one that ended
+    before one byte of an answer came, within :data:`RESEND_WITHIN_S`. Such a connection was being closed
+    while the request was on its way (RFC 9112 9.3.1 and 9.5: servers close idle connections at any time), so
+    the peer's HTTP never saw it. RFC 9110 9.2.2 forbids to repeat a method that is not idempotent
+    *unless there is some means to know that the first was not applied*: silence at once on a connection that
+    was idle is that means; browsers and proxies go by it too. A 408 there says the same aloud (RFC 9110
+    15.5.9). A new connection that ends without an answer is a failure: its peer had nothing to close.
     """
 
     def exchange(
@@ -18,12 +33,18 @@ class Transport(Protocol):
     ) -> AbstractAsyncContextManager[HttpResponse]:
         """Send ``request`` and give its answer; ``within_s`` shortens the time for the whole exchange.
 
-        On leaving, the connection is kept if the answer was read to its end, else closed.
+        On leaving, the connection is kept if the answer has arrived whole, else closed.
 
         Raises:
-            ServerError: ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT`` naming the phase,
-                ``UPSTREAM_TRUNCATED``, ``UPSTREAM_INVALID`` for what is not HTTP.
+            ServerError: ``INVALID_REQUEST`` for what would not be one request on the wire (nothing is sent),
+                ``UPSTREAM_UNREACHABLE``, ``UPSTREAM_TIMEOUT`` naming the phase, ``UPSTREAM_TRUNCATED``,
+                ``UPSTREAM_INVALID`` for what is not HTTP. None carries another exception along: those may
+                hold the request's headers.
         """
+        ...
+
+    def warm(self) -> None:
+        """Begin to open the connections that are kept ahead, without waiting; the first exchange does too."""
         ...
 
     def stats(self) -> Mapping[str, int]:

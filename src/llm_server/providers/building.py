@@ -1,6 +1,6 @@
 """From configuration to providers that can be called."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from llm_server.contract import Dialect, Facts, Provider, Secret
+from llm_server.contract import Dialect, Facts, Pool, Provider, Secret
 from llm_server.contract.facts import CAPABILITIES
-from llm_server.pool import AiohttpPool, PoolConfig
+from llm_server.pool import PoolConfig, UpstreamPool, open_pool, shared, split
 from llm_server.providers.config import ProviderConfig
 from llm_server.providers.discovery import address
 from llm_server.providers.http import HttpProvider
@@ -42,21 +42,29 @@ def build(
 ) -> dict[str, Provider]:
     """Return a provider for every enabled configuration, by its name there.
 
-    ``pool`` is for providers that configure none of their own.
+    ``pool`` is for providers that configure none of their own. Providers with the same origin, credentials
+    and settings of the pool share one.
 
     Raises:
         ValueError: a provider that no row knows has no ``base_url``.
     """
-    shared = pool or PoolConfig()
+    common = pool or PoolConfig()
+    pools: dict[Hashable, UpstreamPool] = {}
     return {
-        name: provider(name, config, facts, config.pool or shared)
+        name: provider(name, config, facts, common, pools)
         for name, config in configs.items()
         if config.enabled
     }
 
 
-def provider(name: str, config: ProviderConfig, facts: FactsLookup, pool: PoolConfig) -> HttpProvider:
-    """Return one provider; raises as :func:`build` does."""
+def provider(
+    name: str,
+    config: ProviderConfig,
+    facts: FactsLookup,
+    common: PoolConfig,
+    pools: dict[Hashable, UpstreamPool],
+) -> HttpProvider:
+    """Return one provider, whose pool is in ``pools`` or is put there; raises as :func:`build` does."""
     row = row_of(name, config)
     base_url = config.base_url or row.base_url
     if not base_url:
@@ -65,13 +73,45 @@ def provider(name: str, config: ProviderConfig, facts: FactsLookup, pool: PoolCo
     headers = dict(config.headers)
     if config.api_key:
         headers[row.key_header] = Secret(row.key_prefix + config.api_key.reveal())
-    return HttpProvider(
+    base_url, settings = address(row, base_url), pool_settings(row, common, config.pool)
+    origin, path = split(base_url)
+    sent = frozenset((header.lower(), secret.reveal()) for header, secret in headers.items())
+    asked = path if settings.breaker.probe_path is not None else ""
+    key = (origin.lower(), sent, settings, row.quotas, asked)
+    if key not in pools:
+        pools[key] = open_pool(base_url, settings, headers, row.quotas)
+    made = HttpProvider(
         name,
         dialect,
-        AiohttpPool(address(row, base_url), pool, headers),
+        pools[key].below(path),
         config,
         lru_cache(REMEMBERED_MODELS)(lambda model: overlaid(model, facts(name, model, row.facts), config)),
     )
+    made.batches = row.batches
+    return made
+
+
+def pool_settings(row: Row, common: PoolConfig, own: PoolConfig | None) -> PoolConfig:
+    """Return the settings of a provider's pool: the row's, and over them what the operator has set.
+
+    That is the provider's own section if it has one, else the ``common`` one.
+    """
+    if not row.pool:
+        return own or common
+    told = (own or common).model_dump(exclude_unset=True)
+    return PoolConfig.model_validate({**row.pool, **told})
+
+
+def upstreams(providers: Iterable[Provider]) -> list[tuple[tuple[str, ...], Pool]]:
+    """Return every pool once, with the names of the providers that share it."""
+    names: dict[int, list[str]] = {}
+    pools: dict[int, Pool] = {}
+    for each in providers:
+        if isinstance(each, HttpProvider):
+            pool = shared(each.pool)
+            pools[id(pool)] = pool
+            names.setdefault(id(pool), []).append(each.name)
+    return [(tuple(names[key]), pool) for key, pool in pools.items()]
 
 
 def row_of(name: str, config: ProviderConfig) -> Row:

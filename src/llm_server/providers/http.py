@@ -4,17 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial, reduce
+from functools import partial
 
 import msgspec
 
 from llm_server.contract import (
+    Attempt,
     Call,
     ChatCall,
     Chunk,
     Completion,
     Context,
     Dialect,
+    Embeddings,
     ErrorKind,
     Events,
     Facts,
@@ -25,6 +27,7 @@ from llm_server.contract import (
     ServerError,
     State,
     TextCall,
+    TokenCount,
     unfold,
 )
 from llm_server.contract.errors import Block
@@ -32,6 +35,7 @@ from llm_server.providers import prompts
 from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
 from llm_server.providers.dialects.failures import garbage, introduced
+from llm_server.providers.provenance import Reader, marked, own
 
 MODELS_TIMEOUT_S = 10.0
 """Seconds that a list of models is waited for."""
@@ -44,8 +48,6 @@ MIN_BLOTTED = 8
 
 UPSTREAM_IDS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 """Response headers in which vendors name a request."""
-
-_JSON = ("content-type", "application/json")
 
 
 class HttpProvider:
@@ -70,6 +72,8 @@ class HttpProvider:
         self._config = config
         self._facts = facts
         self._trouble = ""
+        self.batches = ""
+        """The shape of the provider's own batch API; empty if it has none."""
         secrets = (config.api_key, *config.headers.values())
         self._secrets = [secret for secret in secrets if secret and len(secret.reveal()) >= MIN_BLOTTED]
 
@@ -77,16 +81,11 @@ class HttpProvider:
         """Return what ``model`` can do: configuration over catalog over row."""
         return self._facts(model)
 
-    async def __call__(self, call: Call, ctx: Context) -> Events:
+    def __call__(self, call: Call, ctx: Context) -> Events:
         """Answer ``call``; the upstream connection is closed when the answers are."""
-        try:
-            async with aclosing(self._answers(call, ctx)) as answers:
-                async for answer in answers:
-                    yield answer
-        except ServerError as error:
-            self._sign(error)
-            raise
-        self._trouble = ""
+        if type(call) is TextCall and not self._facts(call.model).completions:
+            return self._as_chats(call, ctx)
+        return self._asked(call, ctx)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the configured models, else the provider's own list."""
@@ -109,6 +108,11 @@ class HttpProvider:
         """Return ``READY``, and the kind of the last failure until something succeeds."""
         return State.READY, self._trouble
 
+    @property
+    def pool(self) -> Pool:
+        """What it sends through; providers with the same upstream share one."""
+        return self._pool
+
     def stats(self) -> Mapping[str, int]:
         """Return the pool's numbers, for metrics."""
         return self._pool.stats()
@@ -120,42 +124,99 @@ class HttpProvider:
         """Close all connections."""
         await self._pool.close()
 
-    def _answers(self, call: Call, ctx: Context) -> Events:
-        check_model_name(call.model)
-        facts = self._facts(call.model)
-        if isinstance(call, TextCall) and not facts.completions:
-            ctx.dropped.append(prompts.NOTED)
-            return prompts.answer(prompts.as_chats(call, facts), partial(self._asked, facts=facts, ctx=ctx))
-        return self._asked(call, facts=facts, ctx=ctx)
+    def upstream_name(self, model: str) -> str:
+        """Return what the provider calls ``model``."""
+        return self._config.deployments.get(model, model)
 
-    async def _asked(self, call: Call, *, facts: Facts, ctx: Context) -> Events:
-        request = self._encoded(call, facts, ctx)
-        attempt = ctx.attempt
-        if attempt is not None:
-            attempt.dialect = self._dialect.name
-            attempt.started_s = attempt.started_s or time.perf_counter()
+    def encoded(self, call: Call, ctx: Context) -> HttpRequest:
+        """Return ``call`` as it would be sent; what it loses is noted in ``ctx``."""
         try:
+            return self._encoded(call, ctx)
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    def decoded(self, call: Call, status: int, body: bytes) -> Completion | Embeddings | TokenCount:
+        """Return the answer that a status and a body give to ``call``; raises the error that they are."""
+        try:
+            if not 200 <= status < 300:
+                raise self._dialect.decode_error(status, {}, body)
+            return self._dialect.decode(call, body)
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    async def exchange(self, request: HttpRequest) -> bytes:
+        """Return the body that answers any ``request``; raises for every status but 2xx."""
+        async with aclosing(self.pieces(request)) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def pieces(self, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+        """Yield the body that answers any ``request``, as it arrives; raises as :meth:`exchange`."""
+        try:
+            async with self._pool.send(request) as response:
+                if not 200 <= response.status < 300:
+                    raise await self._refused(response)
+                async with aclosing(response.chunks()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    async def _as_chats(self, call: TextCall, ctx: Context) -> Events:
+        """Answer each prompt as a conversation of its own."""
+        try:
+            ctx.dropped.append(prompts.NOTED)
+            chats = prompts.as_chats(call, self._facts(call.model))
+        except ServerError as error:
+            self._sign(error)
+            raise
+        async with aclosing(prompts.answer(chats, partial(self._asked, ctx=ctx))) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _asked(self, call: Call, ctx: Context) -> Events:
+        attempt = ctx.attempt
+        try:
+            request = self._encoded(call, ctx)
+            if attempt is not None:
+                attempt.dialect = self._dialect.name
+                attempt.started_s = attempt.started_s or time.perf_counter()
             async with self._pool.send(request, ctx) as response:
-                self._note(response, ctx)
+                if attempt is not None:
+                    self._note(response, attempt)
                 if not 200 <= response.status < 300:
                     raise await self._refused(response)
                 if call.stream:
                     async with aclosing(self._streamed(call, response)) as chunks:
                         async for chunk in chunks:
-                            yield chunk
+                            yield marked(chunk, self.name) if ctx.marked else chunk
                 else:
-                    yield self._dialect.decode(call, await response.read())
+                    whole = self._dialect.decode(call, await response.read())
+                    yield marked(whole, self.name) if ctx.marked else whole
+            self._trouble = ""
+        except ServerError as error:
+            self._sign(error)
+            raise
         finally:
             if attempt is not None:
                 attempt.ended_s = time.perf_counter()
 
-    def _encoded(self, call: Call, facts: Facts, ctx: Context) -> HttpRequest:
-        if isinstance(call, ChatCall) and call.dialect != self._dialect.name:
-            call = within_limit(without_attribution(call), facts, ctx.dropped)
-        upstream_name = self._config.deployments.get(call.model, call.model)
-        request = self._dialect.encode(call.addressed(upstream_name), facts)
-        ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
-        return msgspec.structs.replace(request, headers=(_JSON, *request.headers))
+    def _encoded(self, call: Call, ctx: Context) -> HttpRequest:
+        check_model_name(call.model)
+        facts = self._facts(call.model)
+        if isinstance(call, ChatCall):
+            first = not ctx.attempts or ctx.attempts[0].provider == self.name
+            call = own(call, Reader(self.name, self._dialect.name, first), ctx.dropped)
+            if call.dialect != self._dialect.name:
+                call = within_limit(without_attribution(call), facts, ctx.dropped)
+        if self._config.deployments:
+            call = call.addressed(self._config.deployments.get(call.model, call.model))
+        request = self._dialect.encode(call, facts)
+        if request.dropped:
+            ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
+        return request
 
     async def _streamed(self, call: Call, response: HttpResponse) -> AsyncGenerator[Chunk, None]:
         kind = response.headers.get("content-type", "")
@@ -205,15 +266,16 @@ class HttpProvider:
             error.param = error.param and secret.redact(error.param)
         error.args = (f"{error.kind}: {error.message}",)
 
-    def _note(self, response: HttpResponse, ctx: Context) -> None:
+    def _note(self, response: HttpResponse, attempt: Attempt) -> None:
         """Write down when the answer began and what the upstream calls it, unless it calls it by a secret."""
-        attempt = ctx.attempt
-        if attempt is None:
-            return
         attempt.first_byte_s = attempt.first_byte_s or time.perf_counter()
-        ids = (response.headers.get(name, "") for name in UPSTREAM_IDS)
-        found = next(filter(None, ids), attempt.upstream_id)
-        attempt.upstream_id = reduce(lambda text, secret: secret.redact(text), self._secrets, found)
+        headers = response.headers
+        for name in UPSTREAM_IDS:
+            if found := headers.get(name):
+                for secret in self._secrets:
+                    found = secret.redact(found)
+                attempt.upstream_id = found
+                return
 
 
 def within_limit(call: ChatCall, facts: Facts, dropped: list[str]) -> ChatCall:
@@ -235,6 +297,6 @@ def check_model_name(model: str) -> None:
     Raises:
         ServerError: ``INVALID_REQUEST``.
     """
-    odd = not model.isprintable() or "\\" in model or ".." in model.split("/")
+    odd = not model.isprintable() or "\\" in model or (".." in model and ".." in model.split("/"))
     if odd or not 0 < len(model) <= MAX_MODEL_NAME:
         raise ServerError(ErrorKind.INVALID_REQUEST, "model: not a model's name.", param="model")

@@ -1,11 +1,14 @@
 """What is known about a provider, as data."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct
 
 from llm_server.contract import Facts
+from llm_server.pool import QuotaRules
 from llm_server.providers.quirks import Quirks
+from llm_server.providers.quotas import UNTOLD
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -30,8 +33,14 @@ class Row(Struct, frozen=True, kw_only=True):
     default_port: int | None = None
     suffix: str = ""
     version_env: tuple[str, ...] = ()
+    batches: str = ""
+    """The shape of its own batch API, as ``APIS`` names it; empty for a provider that has none."""
     dated: Quirks | None = None
     """Quirks of the dated API, for a row that has one; ``{version}`` in them is the configured version."""
     quirks: Quirks = Quirks()
     facts: Facts = Facts()
+    quotas: QuotaRules = UNTOLD
+    """How it tells of its limits."""
+    pool: Mapping[str, Any] = {}
+    """Settings of the pool that its documentation asks for; what is configured goes over them."""
     docs: tuple[str, ...]

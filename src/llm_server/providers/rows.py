@@ -1,6 +1,7 @@
 """The providers known here, one row each. Adding one is adding a row; nothing else names it."""
 
 from llm_server.contract import Facts, SchemaRules
+from llm_server.providers import quotas
 from llm_server.providers.quirks import Quirks
 from llm_server.providers.row import Row
 
@@ -77,6 +78,13 @@ _COHERE_SCHEMAS = SchemaRules(
 )
 """https://docs.cohere.com/docs/structured-outputs#parameter-types-support."""
 
+_TEN_MINUTES = {"first_byte_timeout_s": 600.0}
+"""A whole answer may take so long: the default timeout of OpenAI's and Anthropic's SDKs, after which DeepSeek
+closes too."""
+_OLLAMA = {"adaptive": {"initial": 8, "floor": 1}, "first_byte_timeout_s": 600.0}
+"""Few requests are computed at once (``OLLAMA_NUM_PARALLEL``, 1 by default), those beyond wait there, up to
+512; the first one waits until the model is loaded."""
+
 ROWS: dict[str, Row] = {
     row.name: row
     for row in (
@@ -89,9 +97,14 @@ ROWS: dict[str, Row] = {
             header_env={"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"},
             quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K, developer=True),
             facts=Facts(embeddings=True, token_ids=True, schema_rules=_OPENAI_SCHEMAS),
+            batches="openai",
+            quotas=quotas.USUAL,
+            pool=_TEN_MINUTES,
             docs=(
                 "https://platform.openai.com/docs/api-reference/chat/create",
                 "https://platform.openai.com/docs/guides/structured-outputs#supported-schemas",
+                "https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers",
+                "https://platform.openai.com/docs/api-reference/batch",
             ),
         ),
         Row(
@@ -114,9 +127,12 @@ ROWS: dict[str, Row] = {
                 developer=True,
             ),
             facts=Facts(embeddings=True, token_ids=True, schema_rules=_OPENAI_SCHEMAS),
+            quotas=quotas.USUAL,
+            pool=_TEN_MINUTES,
             docs=(
                 "https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
                 "https://learn.microsoft.com/azure/ai-foundry/openai/reference",
+                "https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota",
             ),
         ),
         Row(
@@ -130,7 +146,14 @@ ROWS: dict[str, Row] = {
                 names=False,
             ),
             facts=Facts(logprobs=False, choices=False),
-            docs=("https://console.groq.com/docs/openai", "https://console.groq.com/docs/api-reference"),
+            batches="openai",
+            quotas=quotas.USUAL,
+            docs=(
+                "https://console.groq.com/docs/openai",
+                "https://console.groq.com/docs/api-reference",
+                "https://console.groq.com/docs/rate-limits",
+                "https://console.groq.com/docs/batch",
+            ),
         ),
         Row(
             name="mistral",
@@ -149,10 +172,12 @@ ROWS: dict[str, Row] = {
                 tool_id_length=9,
             ),
             facts=Facts(embeddings=True, schema_rules=SchemaRules(root_object=True)),
+            batches="mistral",
             docs=(
                 "https://docs.mistral.ai/api/endpoint/chat",
                 "https://github.com/avante-corp/avante.nvim/issues/2347",
                 "https://github.com/nearai/ironclaw/issues/1241",
+                "https://docs.mistral.ai/capabilities/batch",
             ),
         ),
         Row(
@@ -171,9 +196,11 @@ ROWS: dict[str, Row] = {
             key_env=("DEEPSEEK_API_KEY",),
             quirks=Quirks(reasoning="reasoning_content", max_stop=16),
             facts=Facts(images=False, json_schema=False, choices=False),
+            pool=_TEN_MINUTES,
             docs=(
                 "https://api-docs.deepseek.com/api/create-chat-completion",
                 "https://api-docs.deepseek.com/quick_start/error_codes",
+                "https://api-docs.deepseek.com/quick_start/rate_limit",
             ),
         ),
         Row(
@@ -182,6 +209,7 @@ ROWS: dict[str, Row] = {
             base_url="https://api.x.ai/v1",
             key_env=("XAI_API_KEY",),
             quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K),
+            quotas=quotas.USUAL,
             docs=("https://docs.x.ai/docs/api-reference#chat-completions",),
         ),
         Row(
@@ -191,9 +219,11 @@ ROWS: dict[str, Row] = {
             key_env=("OPENROUTER_API_KEY",),
             quirks=Quirks(reasoning="reasoning", developer=True),
             facts=Facts(embeddings=True, completions=True),
+            quotas=quotas.ONE_WINDOW,
             docs=(
                 "https://openrouter.ai/docs/api-reference/chat-completion",
                 "https://openrouter.ai/docs/api-reference/errors",
+                "https://openrouter.ai/docs/api-reference/limits",
             ),
         ),
         Row(
@@ -203,7 +233,11 @@ ROWS: dict[str, Row] = {
             key_env=("TOGETHER_API_KEY",),
             quirks=Quirks(base64=False),
             facts=_OLDER_EMBEDDINGS,
-            docs=("https://docs.together.ai/docs/inference/openai-compatibility",),
+            quotas=quotas.TOGETHER,
+            docs=(
+                "https://docs.together.ai/docs/inference/openai-compatibility",
+                "https://docs.together.ai/docs/rate-limits",
+            ),
         ),
         Row(
             name="fireworks",
@@ -247,9 +281,11 @@ ROWS: dict[str, Row] = {
             suffix="/v1",
             quirks=Quirks(prefix="v1/", models_path="api/tags"),
             facts=Facts(embeddings=True, completions=True, choices=False),
+            pool=_OLLAMA,
             docs=(
                 "https://docs.ollama.com/api/openai-compatibility",
                 "https://docs.ollama.com/api/tags",
+                "https://docs.ollama.com/faq#how-does-ollama-handle-concurrent-requests",
             ),
         ),
         Row(
@@ -259,6 +295,7 @@ ROWS: dict[str, Row] = {
             url_env=("OPENAI_COMPATIBLE_BASE_URL",),
             needs=("url",),
             facts=Facts(embeddings=True, completions=True),
+            quotas=quotas.USUAL,
             docs=("https://platform.openai.com/docs/api-reference/chat/create",),
         ),
         Row(
@@ -278,9 +315,14 @@ ROWS: dict[str, Row] = {
                 count_tokens=True,
                 schema_rules=_ANTHROPIC_SCHEMAS,
             ),
+            batches="anthropic",
+            quotas=quotas.ANTHROPIC,
+            pool=_TEN_MINUTES,
             docs=(
                 "https://platform.claude.com/docs/en/api/messages",
                 "https://platform.claude.com/docs/en/build-with-claude/structured-outputs",
+                "https://platform.claude.com/docs/en/api/rate-limits#response-headers",
+                "https://platform.claude.com/docs/en/build-with-claude/batch-processing",
             ),
         ),
         Row(
@@ -292,9 +334,11 @@ ROWS: dict[str, Row] = {
             key_header="x-goog-api-key",
             key_prefix="",
             facts=Facts(embeddings=True, count_tokens=True, schema_rules=_GEMINI_SCHEMAS),
+            batches="gemini",
             docs=(
                 "https://ai.google.dev/api/generate-content",
                 "https://ai.google.dev/gemini-api/docs/structured-output",
+                "https://ai.google.dev/gemini-api/docs/batch-api",
             ),
         ),
         Row(

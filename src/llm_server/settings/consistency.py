@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from llm_server.providers import ROWS, ProviderConfig
 from llm_server.settings.model import LOCAL, Settings
 from llm_server.settings.problems import Problem
-from llm_server.settings.tree import Node, Path, nearest
+from llm_server.settings.tree import Node, Path, nearest, written
 
 
 def inconsistencies(settings: Settings, layers: Node) -> Iterator[Problem]:
@@ -17,7 +17,8 @@ def inconsistencies(settings: Settings, layers: Node) -> Iterator[Problem]:
                 yield Problem(nearest(layers, path).origin, path, words)
     for path, target in _targets(settings):
         if words := _lost(target, settings):
-            yield Problem(nearest(layers, path).origin, path, words)
+            place = written(layers, path)
+            yield Problem(nearest(layers, place).origin, place, words)
 
 
 def _incomplete(name: str, provider: ProviderConfig, settings: Settings) -> Iterator[tuple[Path, str]]:
@@ -34,9 +35,10 @@ def _incomplete(name: str, provider: ProviderConfig, settings: Settings) -> Iter
 
 
 def _targets(settings: Settings) -> Iterator[tuple[Path, str]]:
-    for name, targets in settings.models.items():
-        for place, target in enumerate(targets):
-            yield ("models", name, place), target
+    for name, route in settings.models.items():
+        for setting in ("targets", "on_context_overflow", "on_content_rejected"):
+            for place, target in enumerate(getattr(route, setting) or ()):
+                yield ("models", name, setting, place), target
     bare = {model for provider in settings.providers.values() for model in provider.models}
     if settings.default_model and settings.default_model not in {*settings.models, *bare}:
         yield ("default_model",), settings.default_model

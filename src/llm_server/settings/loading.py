@@ -16,7 +16,7 @@ from llm_server.settings.consistency import inconsistencies
 from llm_server.settings.discovered import discovered, doubtful
 from llm_server.settings.model import Settings
 from llm_server.settings.problems import Problem, SettingsError, explain
-from llm_server.settings.tree import DEFAULT, Node, Origin, Path, origin, overlay, plain
+from llm_server.settings.tree import DEFAULT, Node, Origin, Path, at, origin, overlay, plain, written
 
 FILE = "llm-server.yaml"
 FILE_VARIABLE = "LLM_SERVER_CONFIG"
@@ -45,12 +45,16 @@ class Loaded:
     def effective(self) -> Iterator[tuple[Path, Any, Origin]]:
         """Yield every setting in force: its path, its value and where that came from.
 
-        Of a provider only what is set: the rest is what its row says, and the pool's settings.
+        Of a provider only what is set: the rest is what its row says, and the pool's settings. Of a route
+        too: the rest is what ``retry`` says.
         """
         for path, value in _leaves(self.settings, ()):
-            source = origin(self.layers, path)
+            place = written(self.layers, path) if path[-1:] == ("targets",) else path
+            source = origin(self.layers, place)
+            if path[0] == "models" and at(self.layers, place) is None:
+                continue
             if path[0] != "providers" or source != DEFAULT:
-                yield path, value, source
+                yield place, value, source
 
 
 def load(
@@ -68,9 +72,9 @@ def load(
     """
     env = os.environ if env is None else env
     path = _file(config, env)
-    written, problems = _read(path, env) if path else (Node({}, Origin("file")), [])
-    overriding, misnamed = layers.environment(env, written)
-    given = overlay(overlay(written, overriding), layers.flags(flags or {}))
+    filed, problems = _read(path, env) if path else (Node({}, Origin("file")), [])
+    overriding, misnamed = layers.environment(env, filed)
+    given = overlay(overlay(filed, overriding), layers.flags(flags or {}))
     found = discovered(env, given)
     tree = overlay(found, given)
     settings = _validated(tree, [*problems, *misnamed, *doubtful(env, found)])

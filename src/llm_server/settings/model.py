@@ -1,31 +1,22 @@
 """The configuration as one frozen value: the rooms' own settings, composed."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llm_server.api.config import ApiConfig
 from llm_server.batching.config import BatchingConfig
+from llm_server.batching.offline.config import BatchesConfig
 from llm_server.engine.config import EngineConfig
 from llm_server.pool.config import PoolConfig
 from llm_server.providers.config import ProviderConfig
-from llm_server.routing.config import RoutingConfig
+from llm_server.routing.config import RetryConfig, RouteConfig, RoutingConfig
 from llm_server.storage.config import StorageConfig
 from llm_server.structured.config import StructuredConfig
 from llm_server.telemetry.config import TelemetryConfig
 
 LOCAL = "local"
 """The name of the embedded engine among the providers."""
-
-_TARGET = {"type": "string", "examples": ["openai/gpt-5-mini"]}
-
-Targets = Annotated[
-    tuple[str, ...],
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [_TARGET, {"type": "array", "items": _TARGET, "minItems": 1}]}),
-]
-"""What a name stands for: one ``provider/model``, or several in the order in which they are tried."""
 
 
 class ServerConfig(BaseModel):
@@ -61,10 +52,14 @@ class Settings(BaseModel):
     providers: dict[str, ProviderConfig] = Field(
         default={}, description="Providers by the name that callers put before the model: `name/model`."
     )
-    models: dict[str, Targets] = Field(
+    models: dict[str, RouteConfig] = Field(
         default={},
         description="Names of your own for models. A list is tried in order when one fails.",
         examples=[{"fast": ["groq/llama-3.3-70b-versatile", "openai/gpt-5-mini"]}],
+    )
+    retry: RetryConfig = Field(
+        default=RetryConfig(),
+        description="When requests that failed before their first content are tried again.",
     )
     default_model: str | None = Field(
         default=None, description=RoutingConfig.model_fields["default_model"].description
@@ -79,15 +74,19 @@ class Settings(BaseModel):
     structured: StructuredConfig = Field(
         default=StructuredConfig(), description="How answers are brought into the form that is demanded."
     )
+    batches: BatchesConfig = Field(
+        default=BatchesConfig(), description="Files, and batches that are run from them in spare time."
+    )
     storage: StorageConfig = Field(
-        default=StorageConfig(), description="The database: registered schemas are kept there."
+        default=StorageConfig(),
+        description="The database: registered schemas, files and batches are kept there.",
     )
     telemetry: TelemetryConfig = Field(default=TelemetryConfig(), description="Metrics and logs.")
 
     @property
     def routing(self) -> RoutingConfig:
         """The names that callers may use, as the routing room takes them."""
-        return RoutingConfig(aliases=dict(self.models), default_model=self.default_model)
+        return RoutingConfig(aliases=self.models, default_model=self.default_model, retry=self.retry)
 
     @property
     def provider_names(self) -> frozenset[str]:
@@ -100,10 +99,12 @@ class Settings(BaseModel):
         "api",
         "providers",
         "models",
+        "retry",
         "engine",
         "pool",
         "batching",
         "structured",
+        "batches",
         "storage",
         "telemetry",
         mode="before",

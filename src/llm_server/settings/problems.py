@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from llm_server.contract import Secret
-from llm_server.settings.tree import Node, Origin, Path, dotted, nearest
+from llm_server.settings.tree import Node, Origin, Path, dotted, nearest, written
 
 _KINDS: dict[type, str] = {
     str: "text",
@@ -54,9 +54,10 @@ def explain(error: ValidationError, root: Node, model: type[BaseModel]) -> Itera
         path = _real(model, each["loc"], each["type"])
         if path not in told:
             told.add(path)
-            node = nearest(root, path)
+            node = nearest(root, written(root, path))
             hidden = bool(node.origin.variables) or not all(map(_is_open, _along(model, path)))
-            yield Problem(node.origin, path, _words(each, _along(model, path[:-1]), hidden=hidden))
+            words = _words(each, _along(model, path[:-1]), hidden=hidden)
+            yield Problem(node.origin, written(root, path), words)
 
 
 def _words(error: ErrorDetails, around: Iterable[Any], *, hidden: bool) -> str:

@@ -90,6 +90,21 @@ def nearest(root: Node, path: Path) -> Node:
     return node
 
 
+def written(root: Node, path: Path) -> Path:
+    """Return ``path`` as the layers have it: without a setting whose value stands there in its short form.
+
+    ``models.fast.targets[0]`` is ``models.fast[0]`` where ``fast`` is a list.
+    """
+    node: Node | None = root
+    steps: list[str | int] = []
+    for step in path:
+        if node is not None and isinstance(step, str) and not isinstance(node.value, Mapping):
+            continue
+        steps.append(step)
+        node = child(node, step) if node else None
+    return tuple(steps)
+
+
 def origin(root: Node, path: Path) -> Origin:
     """Return where the value at ``path`` came from: its own origin, or that of the list or scalar around it.
 

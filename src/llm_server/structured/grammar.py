@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from llm_server.contract import ErrorKind, OutputFormat, ServerError
 from llm_server.structured.affording import affordable
+from llm_server.structured.ending import ended
 from llm_server.structured.equivalences import Node
 from llm_server.structured.problems import shortened
 from llm_server.structured.relaxing import Keeping, relaxed
@@ -136,11 +137,15 @@ def _json_schema(output: OutputFormat) -> Compiled:
 
 
 def _attempts(value: Node) -> Iterator[tuple[Node, tuple[str, ...]]]:
-    """Yield what to compile, and what is lost already."""
+    """Yield what to compile, and what is lost already; that a text has an end is what is given up first.
+
+    A length beside a pattern that is open in front is more than the compiler can see through.
+    """
     keeping = affordable(value)
-    if keeping == Keeping():
-        yield value, ()
-    yield relaxed(value, keeping)
+    attempts = [(value, ())] if keeping == Keeping() else []
+    for each, lost in [*attempts, relaxed(value, keeping)]:
+        short = ended(each)
+        yield from ((short, lost), (each, lost)) if short != each else ((each, lost),)
 
 
 def _unheard(schema: Schema) -> frozenset[str]:

@@ -1,27 +1,26 @@
-"""What batching did, in numbers."""
+"""Count batches and their lines. Implements the port ``BatchObserver``."""
 
-from collections.abc import Sequence
-
+from llm_server.contract import BatchStatus, LineOutcome
 from llm_server.telemetry.families import Families
 
 
 class BatchMetrics:
-    """Counts in ``families``. Implements the port ``BatchObserver``."""
+    """Writes into the families of batches."""
 
     def __init__(self, families: Families) -> None:
-        self._families = families
+        self._batches = {status: families.batches.labels(status.value) for status in BatchStatus}
+        outcomes: tuple[LineOutcome, ...] = ("completed", "failed", "expired")
+        self._lines = {outcome: families.batch_lines.labels(outcome) for outcome in outcomes}
+        self._running = families.batches_running
 
-    def sent(self, provider: str, texts: int) -> None:
-        """Note the size of a call."""
-        self._families.batch_texts.labels(provider).observe(texts)
+    def entered(self, status: BatchStatus) -> None:
+        """Count a batch that reached ``status``."""
+        self._batches[status].inc()
 
-    def waited(self, provider: str, waits_s: Sequence[float], calls: int) -> None:
-        """Note what each request waited, and the calls that were saved."""
-        wait = self._families.batch_wait.labels(provider)
-        for wait_s in waits_s:
-            wait.observe(wait_s)
-        self._families.batch_saved.labels(provider).inc(max(len(waits_s) - calls, 0))
+    def ended(self, outcome: LineOutcome, count: int) -> None:
+        """Count lines that were recorded."""
+        self._lines[outcome].inc(count)
 
-    def shared(self, provider: str) -> None:
-        """Count a request that joined another's call."""
-        self._families.shared.labels(provider).inc()
+    def running(self, change: int) -> None:
+        """Note that so many batches more, or fewer, are worked on."""
+        self._running.inc(change)

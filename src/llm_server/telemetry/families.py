@@ -15,6 +15,8 @@ NAMESPACE = "llm_server"
 OVERHEAD_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
 """What the server itself adds is a thousand times less than what a model takes."""
 
+WAIT_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Up to the time after which a request that waits is sent away, and somewhat longer."""
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
@@ -28,6 +30,7 @@ class Families:
         self._times(registry, buckets_s)
         self._upstreams(registry)
         self._batching(registry)
+        self._batches(registry)
         self._server(registry)
 
     def _requests(self, registry: CollectorRegistry) -> None:
@@ -83,13 +86,36 @@ class Families:
         self.state = gauge(
             "provider_state", "Workers in which the provider is in this state.", ("provider", "state")
         )
-        provider = ("provider",)
+        self._pools(registry)
+
+    def _pools(self, registry: CollectorRegistry) -> None:
+        gauge = partial(Gauge, namespace=NAMESPACE, registry=registry, multiprocess_mode="livesum")
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        provider, classed = ("provider",), ("provider", "priority")
         self.pool = {
             "open": gauge("pool_open_connections", "Connections that are open.", provider),
+            "idle": gauge("pool_idle_connections", "Open connections that carry no request.", provider),
             "busy": gauge("pool_busy_connections", "Connections that carry a request.", provider),
-            "waiting": gauge("pool_waiting_requests", "Requests that wait for a connection.", provider),
-            "limit": gauge("pool_connection_limit", "Connections that may be open.", provider),
+            "limit": gauge("pool_connection_limit", "Requests that may be under way at once.", provider),
+            "ejected": gauge("pool_ejected", "Workers that leave the provider alone now.", provider),
         }
+        self.pool_waiting = gauge("pool_waiting_requests", "Requests that wait for a place.", classed)
+        self.pool_counts = {
+            "opened": counter("pool_connections_opened", "Connections that were opened.", provider),
+            "reused": counter("pool_connections_reused", "Requests sent on a kept connection.", provider),
+            "resent": counter(
+                "pool_requests_resent", "Requests sent again because a kept connection was closed.", provider
+            ),
+        }
+        self.pool_shed = counter("pool_shed", "Requests sent away for want of a place in time.", classed)
+        self.pool_wait = Histogram(
+            "pool_wait_seconds",
+            "Time that requests waited for a place, of those that had to.",
+            provider,
+            namespace=NAMESPACE,
+            registry=registry,
+            buckets=WAIT_BUCKETS_S,
+        )
 
     def _batching(self, registry: CollectorRegistry) -> None:
         histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
@@ -112,6 +138,18 @@ class Families:
         )
         self.shared_tokens = counter(
             "shared_tokens", "Tokens not billed because a call was shared, by kind.", (*TARGET, "kind")
+        )
+
+    def _batches(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        self.batches = counter("batches", "Batches that reached a status.", ("status",))
+        self.batch_lines = counter("batch_lines", "Lines of batches that ended, by outcome.", ("outcome",))
+        self.batches_running = Gauge(
+            "batches_running",
+            "Batches that are worked on now.",
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def _server(self, registry: CollectorRegistry) -> None:

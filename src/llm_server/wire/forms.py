@@ -17,9 +17,10 @@ SchemaVersion = int | Literal["latest"] | None
 
 def stream_structured(own: StreamStructured | None, headers: Mapping[str, str]) -> StreamStructured | None:
     """Return how to stream: as the body's field says, else as the header does."""
-    match own or headers.get(STREAM_HEADER):
-        case None:
-            return None
+    wanted = own or headers.get(STREAM_HEADER)
+    if wanted is None:
+        return None
+    match wanted:
         case "partial":
             return "partial"
         case "validated":

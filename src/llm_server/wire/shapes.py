@@ -4,7 +4,7 @@ Compiled once from msgspec types. Serves what decoding alone cannot say: which o
 models, which values an enumeration has, and which parts are of a type that nobody here knows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from operator import is_
 from typing import Any, Self
@@ -81,38 +81,46 @@ class Shape(Struct, dict=True):
         """Whether there are names anywhere in this shape, so that it is worth looking inside."""
         return self.fields is not None or bool(self.variants) or (self.item is not None and self.item._names)
 
-    def _tag(self, members: dict[str, Raw]) -> str | Raw | None:
-        """Return the tag of an object, ``None`` if it has none; one that is not a string is left unread."""
-        raw = members.get(self.tag_field)
-        if raw is None or bytes(memoryview(raw)[:1]) == b"n":
-            return None
-        tag = text(raw)
-        return raw if tag is None else tag
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        """The fields in which there are no names to look for."""
+        return frozenset(name for name, shape in (self.fields or {}).items() if not shape._names)
 
-    def _inside(self, members: dict[str, Raw]) -> "Shape | None":
+    def _tag(self, members: Mapping[str, object]) -> object:
+        """Return the tag of an object, ``None`` if it has none; one that is not a string is left unread."""
+        tag = members.get(self.tag_field)
+        if not isinstance(tag, Raw):
+            return tag
+        if bytes(memoryview(tag)[:1]) == b"n":
+            return None
+        told = text(tag)
+        return tag if told is None else told
+
+    def _inside(self, members: Mapping[str, object]) -> "Shape | None":
         """Return the shape of the object with ``members``, by its tag where there are several."""
         if not self.tag_field:
             return self
         tag = self._tag(members) or self.assumed
         return self.variants.get(tag) if isinstance(tag, str) else None
 
-    def unknown(self, raw: Raw, path: str = "") -> Iterator[str]:
-        """Yield the paths (array places as ``[]``) of the fields in ``raw`` that this shape does not know.
+    def unknown(self, value: object, path: str = "") -> Iterator[str]:
+        """Yield the paths (array places as ``[]``) of the fields in ``value`` that this shape does not know.
 
-        A field that says nothing (null, an empty array or object) is not yielded.
+        ``value`` is read, or ``Raw`` that is not. A field that says nothing (null, an empty array or object)
+        is not yielded.
         """
-        if not self._names:
-            return
-        inside = opened(raw)
-        if isinstance(inside, list) and self.item is not None:
+        inside = opened(value)
+        if isinstance(inside, list) and self.item is not None and self.item._names:
             for inner in inside:
                 yield from self.item.unknown(inner, f"{path}[]")
         elif isinstance(inside, dict) and (shape := self._inside(inside)) and shape.fields is not None:
             for key, inner in inside.items():
+                if key in shape._plain or key == self.tag_field:
+                    continue
                 here = f"{path}.{key}" if path else key
-                if known := shape.fields.get(key):
-                    yield from known.unknown(inner, here)
-                elif key != self.tag_field and not says_nothing(inner):
+                if key in shape.fields:
+                    yield from shape.fields[key].unknown(inner, here)
+                elif not says_nothing(inner):
                     yield here
 
     def neutral(self, raw: Raw, budget: Iterator[int]) -> Any:

@@ -16,6 +16,20 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Default bound on one event: room for an inline image, not for a runaway upstream."""
 
 _BOM = b"\xef\xbb\xbf"
+_KINDS = {
+    b"event: " + kind.encode(): kind
+    for kind in (
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+        "error",
+    )
+}
+"""The lines of the types that streams are full of."""
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
@@ -61,6 +75,8 @@ class Parser:
             ServerError: ``UPSTREAM_INVALID`` when one event is larger than the bound.
         """
         if not (self._pending or self._carriage_returns or b"\r" in data) and len(data) <= self._max:
+            if 0 <= data.find(b"\n\n") == len(data) - 2:  # the usual read of a stream as it is generated
+                return [self._event(data)]
             *frames, rest = data.split(b"\n\n")  # the usual read: whole frames, lines ended with LF
             self._pending += rest
             return [self._event(raw + b"\n\n") for raw in frames]
@@ -109,8 +125,14 @@ class Parser:
     def _event(self, raw: bytes) -> ServerSentEvent:
         body = raw.removeprefix(_BOM) if self._at_start else raw
         self._at_start = False
-        if body.startswith(b"data: ") and body.find(b"\n") == len(body) - 2 and b"\r" not in body:
-            return ServerSentEvent("", body[6:-2], raw)
+        if not self._carriage_returns and body.endswith(b"\n\n"):
+            at, last = body.find(b"\n"), len(body) - 2
+            if at == last and body.startswith(b"data: "):
+                return ServerSentEvent("", body[6:-2], raw)
+            if body.startswith(b"\ndata: ", at) and body.find(b"\n", at + 7) == last:
+                kind = _KINDS.get(body[:at])  # one line for the type, one for the data
+                if kind is not None:
+                    return ServerSentEvent(kind, body[at + 7 : last], raw)
         event, data = b"", []
         for line in _LINE_END.split(body):
             field, _, value = line.partition(b":")

@@ -1,6 +1,7 @@
 """JSON that is opened only as far as somebody looks: what nobody looks at costs nothing and cannot fail."""
 
 import re
+from typing import Any, overload
 
 import msgspec
 from msgspec import Raw
@@ -11,14 +12,21 @@ _text = msgspec.json.Decoder(str).decode
 _NOTHING = re.compile(rb"null|\[\s*\]|\{\s*\}")
 
 
-def opened(raw: Raw) -> dict[str, Raw] | list[Raw] | None:
-    """Return the members of an object or the items of an array, unread; ``None`` for anything else."""
-    match bytes(memoryview(raw)[:1]):
-        case b"{":
-            return _members(raw)
-        case b"[":
-            return _items(raw)
-    return None
+@overload
+def opened(raw: Raw) -> dict[str, Raw] | list[Raw] | None: ...
+@overload
+def opened(raw: object) -> dict[str, Any] | list[Any] | None: ...
+def opened(raw: object) -> dict[str, Any] | list[Any] | None:
+    """Return the members of an object or the items of an array, unread; ``None`` for anything else.
+
+    A value that has been read is opened already.
+    """
+    if not isinstance(raw, Raw):
+        return raw if isinstance(raw, (dict, list)) else None
+    first = bytes(memoryview(raw)[:1])
+    if first == b"{":
+        return _members(raw)
+    return _items(raw) if first == b"[" else None
 
 
 def text(raw: Raw) -> str | None:
@@ -26,8 +34,10 @@ def text(raw: Raw) -> str | None:
     return _text(raw) if bytes(memoryview(raw)[:1]) == b'"' else None
 
 
-def says_nothing(raw: Raw) -> bool:
-    """Whether ``raw`` is null, an empty array or an empty object."""
+def says_nothing(raw: object) -> bool:
+    """Whether ``raw``, read or not, is null, an empty array or an empty object."""
+    if not isinstance(raw, Raw):
+        return raw in (None, [], {})
     return _NOTHING.fullmatch(memoryview(raw)) is not None
 
 

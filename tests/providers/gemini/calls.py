@@ -21,7 +21,7 @@ from llm_server.contract import (
     ToolChoice,
     ToolResult,
 )
-from llm_server.providers.dialects.gemini.signatures import seal, signed_id
+from llm_server.providers.dialects.signatures import seal, signed_id
 
 WEATHER = Tool(
     name="get_weather",

@@ -31,7 +31,7 @@ from llm_server.contract import (
 )
 from llm_server.providers.dialects.gemini import Gemini
 from llm_server.providers.dialects.gemini.narration import FAILED, FINISH
-from llm_server.providers.dialects.gemini.signatures import seal, split_id
+from llm_server.providers.dialects.signatures import seal, split_id
 from tests.upstreams.cases import Case, cases, load, pairs
 
 DIALECT = Gemini()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llm_server.contract import ChatCall, Completion, Facts, Message, Role, Text, ToolCall, ToolResult
 from llm_server.providers.dialects.gemini import Gemini
-from llm_server.providers.dialects.gemini.signatures import seal, signed_id, split_id, unseal
+from llm_server.providers.dialects.signatures import seal, signed_id, split_id, unseal
 from tests.providers.gemini.calls import HELLO
 from tests.upstreams.cases import load
 

@@ -131,13 +131,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     Reads ``retry-after-ms`` (OpenAI), ``retry-after`` in seconds or as a date (RFC 9110, section 10.2.3), and
     the ``x-ratelimit-reset-*`` durations of OpenAI and Groq (``6m0s``, ``7.66s``) of whatever is used up.
     """
-    if (after_ms := _number(headers.get("retry-after-ms", ""))) is not None:
+    if (after_ms := number(headers.get("retry-after-ms", ""))) is not None:
         return after_ms / 1000
     after = headers.get("retry-after", "")
     if after:
-        return _number(after) if _number(after) is not None else _until(after)
+        return number(after) if number(after) is not None else _until(after)
     resets = {
-        name: _duration(text) for name, text in headers.items() if name.startswith("x-ratelimit-reset-")
+        name: duration_s(text) for name, text in headers.items() if name.startswith("x-ratelimit-reset-")
     }
     used_up = [
         wait
@@ -147,12 +147,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(used_up, default=min((wait for wait in resets.values() if wait is not None), default=None))
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """Read a finite number that is not negative."""
     try:
-        number = float(text)
+        value = float(text)
     except ValueError:
         return None
-    return number if 0 <= number < float("inf") else None
+    return value if 0 <= value < float("inf") else None
 
 
 def _until(date: str) -> float | None:
@@ -162,8 +163,9 @@ def _until(date: str) -> float | None:
         return None
 
 
-def _duration(text: str) -> float | None:
+def duration_s(text: str) -> float | None:
+    """Read a duration such as ``6m0s`` or ``644ms``."""
     parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if not parts or "".join(value + unit for value, unit in parts) != text:
         return None
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return sum(float(value) * _SECONDS[unit] for value, unit in parts)

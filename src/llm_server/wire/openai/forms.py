@@ -20,6 +20,15 @@ def output_format(request: wire.ChatRequest) -> OutputFormat | None:
     Raises:
         ServerError: ``INVALID_REQUEST`` for what is no schema, and for more than one form.
     """
+    if (
+        request.response_format is None
+        and request.guided_regex is None
+        and request.guided_choice is None
+        and request.guided_grammar is None
+        and request.structured_outputs is None
+        and not memoryview(request.guided_json)
+    ):
+        return None
     found = list(_forms(request))
     if len(found) > 1:
         names = ", ".join(f"'{name}'" for name, _ in found)

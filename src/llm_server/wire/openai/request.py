@@ -38,11 +38,8 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
     """Return the call that ``body`` asks for; raises ``INVALID_REQUEST`` as :meth:`Reader.read` does."""
     request = READER.read(body)
     check_parts(request.messages, wire.MAX_PARTS)
-    choice, allowed = _tool_choice(request.tool_choice)
-    check_choice(choice, request.tools)
-    tools = tuple([_tool(tool, at) for at, tool in enumerate(request.tools or ())])
-    if allowed is not None:
-        tools = tuple(tool for tool in tools if tool.name in allowed)
+    offered = request.tools is not None or request.tool_choice is not None
+    tools, choice = _tools(request) if offered else ((), None)
     return ChatCall(
         model=request.model,
         dialect="openai",
@@ -57,10 +54,20 @@ def chat_call(body: bytes, headers: Mapping[str, str]) -> ChatCall:
         sampling=_sampling(request),
         output=output_format(request),
         stream_structured=stream_structured(request.stream_structured, headers),
-        reasoning=_reasoning(request.reasoning_effort),
+        reasoning=_reasoning(request.reasoning_effort) if request.reasoning_effort else None,
         user=request.user or "",
         include_usage=wants_usage(request.stream_options),
     )
+
+
+def _tools(request: wire.ChatRequest) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+    """Return the tools that may be called, and the choice among them."""
+    choice, allowed = _tool_choice(request.tool_choice)
+    check_choice(choice, request.tools)
+    tools = tuple([_tool(tool, at) for at, tool in enumerate(request.tools or ())])
+    if allowed is not None:
+        tools = tuple(tool for tool in tools if tool.name in allowed)
+    return tools, choice
 
 
 def wants_usage(options: wire.StreamOptions | None) -> bool:
@@ -201,5 +208,5 @@ def _tool_choice(choice: object) -> tuple[ToolChoice | None, frozenset[str] | No
     return None, None
 
 
-def _reasoning(effort: str | None) -> Reasoning | None:
-    return Reasoning(effort=effort, enabled=effort != "none") if effort else None
+def _reasoning(effort: str) -> Reasoning:
+    return Reasoning(effort=effort, enabled=effort != "none")

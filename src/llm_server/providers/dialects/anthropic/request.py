@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw, json
 
 from llm_server.contract import (
+    JSON_BODY,
     Call,
     ChatCall,
     CountCall,
@@ -26,6 +27,7 @@ Fields = dict[str, Any]
 
 VERSION = "2023-06-01"
 """The version that a translation writes (https://platform.claude.com/docs/en/api/versioning)."""
+_VERSIONED = (*JSON_BODY, ("anthropic-version", VERSION))
 CARRIED = ("anthropic-version", "anthropic-beta")
 """A caller's headers that go on byte for byte (https://code.claude.com/docs/en/llm-gateway)."""
 
@@ -82,12 +84,14 @@ def encode(call: Call, facts: Facts) -> HttpRequest:
     else:
         fields = _conversation(call, dropped) if counting else _message(call, facts, dropped)
     fields["model"] = call.model
-    dropped.extend(name for name in _SAMPLING if name in facts.refuses and fields.pop(name, None) is not None)
+    if facts.refuses:
+        refused = [name for name in _SAMPLING if name in facts.refuses]
+        dropped.extend(name for name in refused if fields.pop(name, None) is not None)
     return HttpRequest(
         path="v1/messages/count_tokens" if counting else "v1/messages",
-        headers=_headers(call),
+        headers=_headers(call) if call.headers else _VERSIONED,
         body=json.encode(fields),
-        dropped=tuple(dict.fromkeys(dropped)),
+        dropped=tuple(dict.fromkeys(dropped)) if dropped else (),
     )
 
 
@@ -112,7 +116,7 @@ def _headers(call: Call) -> tuple[tuple[str, str], ...]:
     own = call.headers if call.dialect == "anthropic" else ()
     carried = tuple((name, value) for name, value in own if name in CARRIED)
     given = any(name == "anthropic-version" for name, _ in carried)
-    return carried if given else (("anthropic-version", VERSION), *carried)
+    return (*JSON_BODY, *carried) if given else (*_VERSIONED, *carried)
 
 
 def _message(call: ChatCall, facts: Facts, dropped: list[str]) -> Fields:
@@ -132,13 +136,15 @@ def _message(call: ChatCall, facts: Facts, dropped: list[str]) -> Fields:
 
 
 def _refuse_unsayable(call: ChatCall) -> None:
-    asked = {
-        "more than one choice (n)": call.sampling.n > 1,
-        "log probabilities": call.sampling.logprobs is not None,
-        "a response format without a JSON Schema": call.output is not None and not bytes(call.output.schema),
-    }
-    for words in (words for words, wanted in asked.items() if wanted):
-        raise ServerError(ErrorKind.UNSUPPORTED, f"This provider does not support {words}.")
+    if call.sampling.n > 1:
+        words = "more than one choice (n)"
+    elif call.sampling.logprobs is not None:
+        words = "log probabilities"
+    elif call.output is not None and not bytes(call.output.schema):
+        words = "a response format without a JSON Schema"
+    else:
+        return
+    raise ServerError(ErrorKind.UNSUPPORTED, f"This provider does not support {words}.")
 
 
 def _conversation(call: ChatCall, dropped: list[str]) -> Fields:

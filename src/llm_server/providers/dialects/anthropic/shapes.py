@@ -3,7 +3,7 @@
 Source: https://platform.claude.com/docs/en/api/messages and /messages-streaming; the ``anthropic`` SDK 2.12.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
@@ -70,6 +70,21 @@ class StreamEvent(Struct, frozen=True):
     delta: Delta | None = None
     usage: Usage | None = None
     error: Any = None
+
+
+class TextOnly(Struct, frozen=True, gc=False):
+    """A change that is more text."""
+
+    type: Literal["text_delta"]
+    text: str
+
+
+class TextEvent(Struct, frozen=True, gc=False):
+    """An event that is more text: any other fails to decode as one."""
+
+    type: Literal["content_block_delta"]
+    delta: TextOnly
+    index: int = 0
 
 
 class Counted(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from msgspec import json
+from msgspec import DecodeError, json
 
 from llm_server.contract import (
     Chunk,
@@ -22,6 +22,7 @@ from llm_server.providers.dialects.anthropic.response import FINISH, arguments, 
 from llm_server.providers.dialects.failures import truncated
 from llm_server.wire.sse import Parser, ServerSentEvent
 
+_TEXT = json.Decoder(shapes.TextEvent).decode
 _EVENT = json.Decoder(shapes.StreamEvent)
 
 
@@ -44,7 +45,10 @@ class AnthropicStream:
         Raises:
             ServerError: an in-band error as its kind; ``UPSTREAM_INVALID`` for garbage.
         """
-        return self._chunks(self._parser.feed(data))
+        parsed = self._parser.feed(data)
+        if len(parsed) == 1 and (chunk := self._plain(parsed[0])):
+            return (chunk,)
+        return self._chunks(parsed)
 
     def end(self) -> Iterable[Chunk]:
         """Yield what was held back; ``UPSTREAM_TRUNCATED`` without a ``message_stop``."""
@@ -52,8 +56,24 @@ class AnthropicStream:
         if not self._stopped:
             raise truncated()
 
+    def _plain(self, frame: ServerSentEvent) -> Chunk | None:
+        """Return what almost every event of a stream is, more text, or nothing.
+
+        It says nothing else than the rest of this class would, at a third of the time.
+        """
+        if frame.event != "content_block_delta":
+            return None
+        try:
+            said = _TEXT(frame.data)
+        except (DecodeError, UnicodeDecodeError, RecursionError):
+            return None  # says something else, or is garbage
+        return Chunk((TextDelta(said.delta.text, said.index),), frame.raw if self._framed else b"")
+
     def _chunks(self, parsed: Iterable[ServerSentEvent]) -> Iterable[Chunk]:
         for frame in parsed:
+            if plain := self._plain(frame):
+                yield plain
+                continue
             raw = frame.raw if self._framed else b""
             if not frame.data:
                 if raw:

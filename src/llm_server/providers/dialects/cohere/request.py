@@ -69,7 +69,7 @@ def encode(call: Call, facts: Facts) -> HttpRequest:
 
 def models_request() -> HttpRequest:
     """Return the request for the model list: one page, of the largest size that there is."""
-    return HttpRequest(method="GET", path="v1/models?page_size=1000")
+    return HttpRequest(method="GET", path="v1/models?page_size=1000", headers=())
 
 
 def _chat(call: ChatCall, facts: Facts) -> HttpRequest:

@@ -22,7 +22,7 @@ from llm_server.contract import (
     ToolCall,
     ToolResult,
 )
-from llm_server.providers.dialects.gemini.signatures import SKIP, split_id, unseal
+from llm_server.providers.dialects.signatures import SKIP, split_id, unseal
 
 Parts = list[dict[str, Any]]
 

@@ -30,7 +30,7 @@ from llm_server.providers.dialects.gemini.shapes import (
     Part,
     Token,
 )
-from llm_server.providers.dialects.gemini.signatures import seal, signed_id
+from llm_server.providers.dialects.signatures import seal, signed_id
 
 FINISH: dict[str, FinishReason] = {
     "STOP": FinishReason.STOP,

@@ -73,7 +73,7 @@ def encode(call: Call, facts: Facts) -> HttpRequest:
 
 def models_request() -> HttpRequest:
     """Return the request for the model list: one page, of the largest size that there is."""
-    return HttpRequest(method="GET", path="models?pageSize=1000")
+    return HttpRequest(method="GET", path="models?pageSize=1000", headers=())
 
 
 def _resource(model: str) -> str:

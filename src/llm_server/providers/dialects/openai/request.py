@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference (chat, completions, embeddings).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +38,7 @@ OURS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "struc
 """Words for the form of the answer that are written anew, as each server knows them: the old ones are
 ignored without a word by newer servers, and all of them by most (https://docs.vllm.ai, structured
 outputs)."""
+_OWN_WORDS = frozenset({*OURS, "stream_structured"})
 _TOOL_FIELDS = {"tools", "tool_choice", "parallel_tools"}
 _OF = {
     "messages": ("messages",),
@@ -50,6 +51,7 @@ _OF = {
 """The wire's fields of each of the call's fields that a stage may amend."""
 
 _NULLS = {b"null", b"false"}
+_encode = json.Encoder().encode
 _READ_FIELDS = json.Decoder(dict[str, Raw])
 _READ_TOOLS = json.Decoder(list[dict[str, Raw]])
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
@@ -66,20 +68,30 @@ def encode(call: Call, facts: Facts, quirks: Quirks) -> HttpRequest:
     fields["model"] = call.model
     if call.stream:
         _ask_for_usage(fields, quirks)
-    _leave_out(fields, facts.refuses | quirks.refuses, dropped)
+    _leave_out(fields, facts.refuses, dropped)
+    _leave_out(fields, quirks.refuses, dropped)
     _rename(fields, renames)
     if quirks.accepts is not None:
         _leave_out(fields, fields.keys() - quirks.accepts, dropped)
     return HttpRequest(
-        path=f"{quirks.prefix.replace('{model}', quote(call.model, safe=''))}{path}{quirks.query}",
-        body=json.encode(fields),
-        dropped=tuple(dict.fromkeys(dropped)),
+        path=_path(path, call.model, quirks),
+        body=_encode(fields),
+        dropped=tuple(dict.fromkeys(dropped)) if dropped else (),
     )
+
+
+def _path(path: str, model: str, quirks: Quirks) -> str:
+    prefix = quirks.prefix
+    if "{" in prefix:
+        prefix = prefix.replace("{model}", quote(model, safe=""))
+    return f"{prefix}{path}{quirks.query}"
 
 
 def models_request(quirks: Quirks) -> HttpRequest:
     """Return the request that lists models."""
-    return HttpRequest(method="GET", path=quirks.models_path or f"{quirks.prefix}models{quirks.query}")
+    return HttpRequest(
+        method="GET", path=quirks.models_path or f"{quirks.prefix}models{quirks.query}", headers=()
+    )
 
 
 def _asked(
@@ -104,7 +116,7 @@ def _own(call: Call, facts: Facts, quirks: Quirks, dropped: list[str]) -> Fields
     """Return the caller's own fields, none when it speaks another dialect or its call was altered."""
     if not call.raw or call.dialect != "openai":
         return {}
-    fields: Fields = dict(_READ_FIELDS.decode(call.raw))
+    fields: Fields = _READ_FIELDS.decode(call.raw)
     if isinstance(call, ChatCall):
         if "messages" not in call.amended:
             fields["messages"] = patched_messages(fields["messages"], quirks, dropped)
@@ -116,6 +128,8 @@ def _own(call: Call, facts: Facts, quirks: Quirks, dropped: list[str]) -> Fields
 
 def _amend(fields: Fields, call: ChatCall, facts: Facts, quirks: Quirks, dropped: list[str]) -> None:
     """Write over the caller's ``fields`` what a stage changed, and what every server calls differently."""
+    if _OWN_WORDS.isdisjoint(fields) and not call.amended and call.output is None:
+        return
     fields.pop("stream_structured", None)
     worded = [name for name in OURS if fields.pop(name, None) is not None]
     amended = call.amended | ({"output"} if worded or _is_named(call.output) else set())
@@ -164,8 +178,10 @@ def _rename(fields: Fields, renames: Mapping[str, str]) -> None:
             fields.setdefault(new, value)
 
 
-def _leave_out(fields: Fields, names: Iterable[str], dropped: list[str]) -> None:
-    for name in sorted(names):
+def _leave_out(fields: Fields, names: Set[str], dropped: list[str]) -> None:
+    if not names or names.isdisjoint(fields):
+        return
+    for name in sorted(names & fields.keys()):
         value = fields.pop(name, None)
         if value is not None and not (isinstance(value, Raw) and bytes(value) in _NULLS):
             dropped.append(name)

@@ -53,13 +53,17 @@ _KNOWN = frozenset(
     | {"error", "x_groq"}
 )
 
+_NONE = Raw(b"")
 _FIELDS = json.Decoder(dict[str, Raw])
 ANSWER = json.Decoder(shapes.Answer)
 """Reads whole answers and chunks."""
+_KNOWN_ANSWER = json.Decoder(shapes.KnownAnswer)
 _EMBEDDINGS = json.Decoder(shapes.EmbeddingsAnswer)
 _MODELS = json.Decoder(shapes.Models)
 _MODEL_ARRAY = json.Decoder(list[shapes.Model])
 _TAGS = json.Decoder(shapes.Tags)
+
+_NO_DETAILS = shapes.InputDetails()
 
 T = TypeVar("T")
 
@@ -78,12 +82,15 @@ def decode(call: Call, body: bytes) -> Completion | Embeddings:
     Raises:
         ServerError: ``UPSTREAM_INVALID`` for garbage; the error's kind when the body is an error.
     """
-    unmodelled.note("openai", read(body, _FIELDS).keys() - _KNOWN)
     return _embeddings(call, body) if isinstance(call, EmbedCall) else _completion(call, body)
 
 
 def _completion(call: Call, body: bytes) -> Completion:
-    answer = read(body, ANSWER)
+    try:
+        answer: shapes.Answer = _KNOWN_ANSWER.decode(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):  # has fields that are not known, or is garbage
+        _note_unknown(body)
+        answer = read(body, ANSWER)
     refuse_error(answer, body)
     if not answer.choices:
         raise garbage("no choices")
@@ -95,6 +102,11 @@ def _completion(call: Call, body: bytes) -> Completion:
         usage=usage(answer.usage) if answer.usage else Usage(),
         raw=body if call.dialect == "openai" else b"",
     )
+
+
+def _note_unknown(body: bytes) -> None:
+    if unknown := read(body, _FIELDS).keys() - _KNOWN:
+        unmodelled.note("openai", unknown)
 
 
 def refuse_error(answer: shapes.Answer, body: bytes) -> None:
@@ -109,21 +121,26 @@ def refuse_error(answer: shapes.Answer, body: bytes) -> None:
 def _choice(choice: shapes.Choice, at: int) -> Choice:
     message = choice.message or shapes.Message(content=choice.text)
     parts = (*_thoughts(message), *_said(message), *map(_call, message.tool_calls or ()))
-    called = any(isinstance(part, ToolCall) for part in parts)
     return Choice(
         index=at if choice.index is None else choice.index,
         parts=parts,
-        finish=finish(choice.finish_reason or "stop", called=called),
+        finish=finish(choice.finish_reason or "stop", called=bool(message.tool_calls)),
         logprobs=_in_one_form(logprobs(choice)),
     )
 
 
-def _thoughts(message: shapes.Message) -> Iterable[Thinking]:
-    if text := reasoning(message):
-        yield Thinking(text=text)
+def _thoughts(message: shapes.Message) -> tuple[Thinking, ...]:
+    text = reasoning(message)
+    return (Thinking(text=text),) if text else ()
 
 
 def _said(message: shapes.Message) -> Iterable[Text | Thinking | Refusal]:
+    if type(message.content) is str and not message.refusal:
+        return (Text(message.content),) if message.content else ()
+    return _said_in_pieces(message)
+
+
+def _said_in_pieces(message: shapes.Message) -> Iterable[Text | Thinking | Refusal]:
     for is_thought, text in pieces(message.content):
         yield Thinking(text=text) if is_thought else Text(text)
     if message.refusal:
@@ -163,12 +180,13 @@ def arguments(function: shapes.Function) -> str:
 
 def logprobs(choice: shapes.Choice) -> Raw:
     """Return the log probabilities, empty for none."""
-    return Raw(b"") if bytes(choice.logprobs) == b"null" else choice.logprobs.copy()
+    raw = choice.logprobs
+    return _NONE if not memoryview(raw) or bytes(raw) == b"null" else raw.copy()
 
 
 def _in_one_form(probable: Raw) -> Raw:
     """Return ``probable`` written as folding a stream writes it."""
-    return Raw(json.encode(json.decode(probable))) if bytes(probable) else probable
+    return Raw(json.encode(json.decode(probable))) if memoryview(probable) else probable
 
 
 def finish(reason: str, *, called: bool) -> FinishReason:
@@ -188,8 +206,8 @@ def finish(reason: str, *, called: bool) -> FinishReason:
 def usage(told: shapes.Usage) -> Usage:
     """Return the tokens used."""
     inputs, outputs = told.prompt_tokens or 0, told.completion_tokens or 0
-    before = told.prompt_tokens_details or shapes.InputDetails()
-    thought = (told.completion_tokens_details or shapes.OutputDetails()).reasoning_tokens or 0
+    before = told.prompt_tokens_details or _NO_DETAILS
+    thought = told.completion_tokens_details.reasoning_tokens or 0 if told.completion_tokens_details else 0
     if thought and told.total_tokens == inputs + outputs + thought:
         outputs += thought  # xAI counts reasoning beside the output, OpenAI inside
     return Usage(
@@ -202,6 +220,7 @@ def usage(told: shapes.Usage) -> Usage:
 
 
 def _embeddings(call: EmbedCall, body: bytes) -> Embeddings:
+    _note_unknown(body)
     answer = read(body, _EMBEDDINGS)
     if answer.error is not None:
         raise in_band(answer.error)

@@ -4,7 +4,7 @@ Sources: https://platform.openai.com/docs/api-reference; ``reasoning_content`` (
 ``reasoning`` (Groq, OpenRouter, Ollama), lists of typed content (Mistral), ``x_groq`` (Groq).
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
@@ -87,6 +87,40 @@ class Answer(Struct, frozen=True):
     object: Any = None
     error: Any = None
     x_groq: GroqExtra | None = None
+
+
+class KnownAnswer(Answer, frozen=True, forbid_unknown_fields=True):
+    """A whole answer that holds nothing at its top level but what is known here, used or not."""
+
+    system_fingerprint: Any = None
+    service_tier: Any = None
+
+
+class TextOnly(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A delta that is text and nothing else."""
+
+    content: str
+    role: Literal["assistant"] | None = None
+    refusal: None = None
+
+
+class TextChoice(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A choice that goes on with text."""
+
+    delta: TextOnly
+    index: int = 0
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class TextChunk(Struct, frozen=True, gc=False):
+    """A chunk that only says more text: any other fails to decode as one."""
+
+    choices: list[TextChoice]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+    object: Literal["chat.completion.chunk"] | None = None
 
 
 class Vector(Struct, frozen=True):

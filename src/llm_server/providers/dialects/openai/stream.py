@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw, json
 
 from llm_server.contract import (
     Chunk,
@@ -31,6 +31,7 @@ from llm_server.providers.dialects.openai.response import (
 from llm_server.wire.sse import Parser, ServerSentEvent
 
 DONE = b"[DONE]"
+_TEXT = json.Decoder(shapes.TextChunk).decode
 
 
 class OpenAIStream:
@@ -43,6 +44,8 @@ class OpenAIStream:
         self._framed = framed
         self._parser = Parser()
         self._started = False
+        self._numbered = True
+        self._saying = False
         self._choices: dict[int, _Choice] = {}
 
     def feed(self, data: bytes) -> Iterable[Chunk]:
@@ -51,7 +54,10 @@ class OpenAIStream:
         Raises:
             ServerError: an in-band error as its kind; ``UPSTREAM_INVALID`` for garbage.
         """
-        return self._chunks(self._parser.feed(data))
+        parsed = self._parser.feed(data)
+        if len(parsed) == 1 and (chunk := self._plain(parsed[0])):
+            return (chunk,)
+        return self._chunks(parsed)
 
     def end(self) -> Iterable[Chunk]:
         """Yield what was held back; ``UPSTREAM_TRUNCATED`` when no choice began or one never finished."""
@@ -65,12 +71,35 @@ class OpenAIStream:
                 continue  # the caller's own dialect writes its end
             frame = event.raw if self._framed else b""
             if event.data:
-                events = tuple(self._events(event))
-                # OpenAI's own SDK fails on a call without a number: from there on all is written anew.
-                numbered = not frame or all(choice.numbered for choice in self._choices.values())
-                yield Chunk(events, frame if numbered else b"")
+                yield self._plain(event) or self._chunk(event, frame)
             elif frame:
                 yield Chunk((), frame)
+
+    def _plain(self, event: ServerSentEvent) -> Chunk | None:
+        """Return what almost every event of a stream is, more text of a choice that has begun, or nothing.
+
+        It says nothing else than the rest of this class would, at a third of the time.
+        """
+        if not self._saying or event.event:
+            return None
+        self._saying = False
+        try:
+            (choice,) = _TEXT(event.data).choices
+        except (DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            return None  # says more, or is garbage
+        known = self._choices.get(choice.index)
+        if known is None or known.text is None or not choice.delta.content:
+            return None
+        self._saying = True
+        frame = event.raw if self._framed and self._numbered else b""
+        return Chunk((TextDelta(choice.delta.content, known.text, choice.index),), frame)
+
+    def _chunk(self, event: ServerSentEvent, frame: bytes) -> Chunk:
+        events = tuple(self._events(event))
+        self._saying = len(events) == 1 and type(events[0]) is TextDelta
+        # OpenAI's own SDK fails on a call without a number: from there on all is written anew.
+        self._numbered = all(choice.numbered for choice in self._choices.values())
+        return Chunk(events, frame if self._numbered else b"")
 
     def _events(self, event: ServerSentEvent) -> Iterable[Event]:
         answer = read(event.data, ANSWER)
@@ -96,6 +125,8 @@ class _Choice:
         self._calls = 0
         self.numbered = True
         self.finished = False
+        self.text: int | None = None
+        """The part that its text is."""
 
     def events(self, choice: shapes.Choice) -> Iterable[Event]:
         delta = choice.delta or choice.message or shapes.Message(content=choice.text)
@@ -139,4 +170,7 @@ class _Choice:
         )
 
     def _part(self, key: object) -> int:
-        return self._parts.setdefault(key, len(self._parts))
+        part = self._parts.setdefault(key, len(self._parts))
+        if key == "text":
+            self.text = part
+        return part

@@ -16,6 +16,9 @@ from binascii import Error as Malformed
 _MARK = "gemini."
 _SEPARATOR = "__sig_"
 
+HINTS = (b'"gemini.', b"__sig_")
+"""One of these stands in every body that has such a signature in it."""
+
 SKIP = "skip_thought_signature_validator"
 """What Google documents for tool calls in a history that the model did not make itself."""
 

@@ -1,0 +1,184 @@
+"""One answer as it arrives: what the connection writes and the caller reads."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Protocol
+
+from llm_server.contract import ServerError
+from llm_server.pool.direct.decoding import Decoder, decoder
+from llm_server.pool.failures import too_large
+
+NO_HEADERS: Mapping[str, str] = {}
+
+
+class Source(Protocol):
+    """The connection that an answer comes from, as far as an answer needs it."""
+
+    def resume(self) -> None:
+        """Read on, after a pause because nobody took what was read."""
+        ...
+
+    def abandon(self) -> None:
+        """Close: what follows belongs to nobody."""
+        ...
+
+
+class Headers(Mapping[str, str]):
+    """Headers of an answer by lower-case name, decoded when they are asked for.
+
+    A repeated one is joined with commas (RFC 9110 5.3).
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: dict[bytes, bytes]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        return self._raw[name.encode()].decode("latin-1")
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # of str only
+        """Return a header's value or ``default``."""
+        value = self._raw.get(name.encode())
+        return default if value is None else value.decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+
+class Answer:
+    """An answer whose body is still coming; see :class:`llm_server.contract.HttpResponse`.
+
+    The connection fills ``status``, ``headers`` and ``pieces``, ends with ``complete`` or ``failure``, and
+    finishes ``waiter`` when there is news. ``source`` is the connection until it needs none any more.
+    """
+
+    __slots__ = (
+        "_limit_bytes",
+        "_loop",
+        "allowed_s",
+        "bodiless",
+        "buffered",
+        "complete",
+        "ends_s",
+        "failure",
+        "headers",
+        "paused",
+        "pieces",
+        "source",
+        "status",
+        "unheard",
+        "waiter",
+        "whole",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit_bytes: int, allowed_s: float) -> None:
+        self._loop = loop
+        self._limit_bytes = limit_bytes
+        self.allowed_s = allowed_s
+        """Seconds for the whole exchange."""
+        self.ends_s = 0.0
+        """When they are over, by the loop's clock."""
+        self.bodiless = False
+        """Whether no body follows, whatever the headers say (``HEAD``)."""
+        self.status = 0
+        self.headers: Mapping[str, str] = NO_HEADERS
+        self.pieces: list[bytes] = []
+        self.buffered = 0
+        self.complete = False
+        self.failure: ServerError | None = None
+        self.unheard = False
+        """Whether it failed as a kept connection does that was closing already: asking again is safe."""
+        self.paused = False
+        self.whole = False
+        """Whether the caller wants the body at once: nothing need be paused or told before its end."""
+        self.waiter: asyncio.Future[None] | None = None
+        self.source: Source | None = None
+
+    async def read(self) -> bytes:
+        """Return the whole body; returns without waiting when it has arrived.
+
+        Raises:
+            ServerError: ``UPSTREAM_INVALID`` when it is larger than the configured bound or cannot be
+                decompressed; ``UPSTREAM_TRUNCATED`` and ``UPSTREAM_TIMEOUT``.
+        """
+        self.whole = True
+        while not self.complete and self.failure is None and self.buffered <= self._limit_bytes:
+            self._ask()
+            await self._news()
+        if self.failure is not None:
+            raise self.failure
+        if self.buffered > self._limit_bytes:
+            raise too_large(self._limit_bytes)
+        pieces = self.pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.pieces = []
+        decode = self._decoder()
+        return body if decode is None else self._inflated(decode, body)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives: what was read from the socket since the last piece, undivided.
+
+        Raises:
+            ServerError: ``UPSTREAM_TRUNCATED``, ``UPSTREAM_TIMEOUT``, and ``UPSTREAM_INVALID`` for what
+                cannot be decompressed.
+        """
+        decode = self._decoder()
+        while True:
+            pieces = self.pieces
+            if pieces:
+                self.pieces = []
+                piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                self._ask()
+                if decode is None:
+                    yield piece
+                else:
+                    for inflated in decode.feed(piece):
+                        yield inflated
+            elif self.complete:
+                break
+            elif self.failure is not None:
+                raise self.failure
+            else:
+                await self._news()
+        if decode is not None:
+            decode.end()
+
+    def _forget(self) -> None:
+        """Be as if nothing had come, to be filled once more."""
+        self.status = 0
+        self.headers = NO_HEADERS
+        self.pieces = []
+        self.buffered = 0
+        self.failure = None
+        self.unheard = False
+        self.paused = False
+
+    def _news(self) -> "asyncio.Future[None]":
+        """Return what is finished when the connection has something to tell."""
+        self.waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def _ask(self) -> None:
+        """Let the connection read on."""
+        if not self.whole:
+            self.buffered = 0
+        if self.paused:
+            self.paused = False
+            if self.source is not None:
+                self.source.resume()
+
+    def _decoder(self) -> Decoder | None:
+        return decoder(self.headers.get("content-encoding", ""), self._limit_bytes)
+
+    def _inflated(self, decode: Decoder, body: bytes) -> bytes:
+        whole = bytearray()
+        for piece in decode.feed(body):
+            whole += piece
+            if len(whole) > self._limit_bytes:
+                raise too_large(self._limit_bytes)
+        decode.end()
+        return bytes(whole)

@@ -1,0 +1,135 @@
+"""What the parser of HTTP/1.1 says, written into an answer; what leaves in doubt where it ends is refused."""
+
+import httptools
+
+from llm_server.contract import ServerError
+from llm_server.pool.direct.answer import Answer, Headers
+from llm_server.pool.failures import not_http
+
+BODILESS = frozenset((204, 304))
+"""Statuses that no body follows, whatever the headers say (RFC 9112 6.3)."""
+
+
+class Reading:
+    """Reads one answer at a time with llhttp, which refuses by itself what is malformed.
+
+    That is: bare line feeds, folded lines, control characters and NUL in headers, space before a colon, a
+    repeated or odd ``content-length``, one beside ``transfer-encoding``, chunk sizes that are none.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_delimited",
+        "_done",
+        "_fault",
+        "_feed",
+        "_head_bytes",
+        "_interim",
+        "_keep",
+        "_max_header_bytes",
+        "_parser",
+        "_raw",
+        "_stray",
+        "on_header",
+    )
+
+    def __init__(self, max_header_bytes: int) -> None:
+        self._max_header_bytes = max_header_bytes
+        self._raw: dict[bytes, bytes] = {}
+        # Called for every header: a method of the dictionary, for one of ours would cost more than parsing.
+        # Of a repeated header the first is kept. Trailers land here too and are cleared away (RFC 9110 6.5).
+        self.on_header = self._raw.setdefault
+        self._parser = httptools.HttpResponseParser(self)
+        self._feed = self._parser.feed_data
+        self._answer: Answer | None = None
+
+    def _expect(self, answer: Answer) -> None:
+        """Read into ``answer`` from now on."""
+        self._answer = answer
+        self._raw.clear()
+        self._fault: ServerError | None = None
+        self._head_bytes = 0
+        self._done = False
+        """Whether the answer has arrived whole."""
+        self._keep = False
+        """Whether the peer will take another request."""
+        self._stray = False
+        """Whether something came that belongs to no request."""
+        self._delimited = False
+        """Whether only the connection's end ends the body."""
+        self._interim = False
+
+    def _forget(self) -> None:
+        """Let go of the parser, which refers to this object."""
+        del self._feed
+        del self._parser
+
+    def _read(self, data: bytes) -> None:
+        """Parse ``data``; what is wrong with it is in ``_fault`` and ``_stray`` then."""
+        try:
+            self._feed(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._done and self._fault is None:
+                self._fault = not_http(str(error))
+            self._stray = True
+
+    def on_message_begin(self) -> None:
+        """Notice a second answer, which nobody asked for."""
+        if self._done:
+            self._stray = True
+
+    def on_headers_complete(self) -> None:
+        """Note status and headers, or why they cannot be taken."""
+        answer = self._answer
+        if answer is None or self._done:
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        raw = {name.lower(): value for name, value in reversed(self._raw.items())}
+        self._raw.clear()
+        if status < 200 or self._head_bytes > self._max_header_bytes:
+            self._unusual(status, raw)
+        if parser.get_http_version() not in {"1.1", "1.0"}:
+            self._refuse("a version other than 1.1 and 1.0")
+        coding = raw.get(b"transfer-encoding")
+        if coding is None:
+            self._delimited = b"content-length" not in raw and status not in BODILESS
+        elif coding.lower() != b"chunked":
+            self._refuse("a transfer coding other than chunked")
+        if self._interim:
+            return
+        if answer.bodiless:
+            self._done = self._stray = True  # the parser waits for a body: the connection serves no other
+        answer.headers = Headers(raw)
+        answer.status = status
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        answer = self._answer
+        if answer is None or self._done:
+            self._stray = True
+            return
+        answer.pieces.append(body)
+        answer.buffered += len(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of an answer, unless it was an interim one (RFC 9110 15.2)."""
+        if self._interim:
+            self._interim = False
+        elif not self._done:
+            self._done = True
+            self._keep = self._parser.should_keep_alive()
+
+    def _unusual(self, status: int, raw: dict[bytes, bytes]) -> None:
+        """Look at a head that is interim, or longer than one should be as far as could be told."""
+        if status == 101:
+            self._refuse("it switched protocols (101), which was not asked for")
+        elif status < 100:
+            self._refuse(f"status {status}")
+        size = sum(len(name) + len(value) + 4 for name, value in raw.items())
+        if size > self._max_header_bytes:
+            self._refuse(f"more than {self._max_header_bytes} bytes of headers")
+        self._interim = status < 200
+
+    def _refuse(self, why: str) -> None:
+        self._fault = self._fault or not_http(why)

@@ -1,0 +1,179 @@
+"""One request on its way: let in, sent, watched to its end, and let out again whatever happens."""
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any
+
+from llm_server.contract import Context, ErrorKind, HttpRequest, HttpResponse, ServerError
+from llm_server.pool.admission import Admission
+from llm_server.pool.gate import too_late
+from llm_server.pool.health import CROWDED, FAILURES, is_failure
+from llm_server.pool.quota import REFUSALS
+from llm_server.pool.transport import Transport
+
+STREAMS = ("text/event-stream", "application/x-ndjson")
+"""Media types of bodies that come while they are made."""
+
+
+class Exchange:
+    """Sends ``request`` once ``admission`` lets it; what :meth:`UpstreamPool.send` returns.
+
+    With a free place nothing here waits or makes a future, task or timer.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_ctx",
+        "_exchange",
+        "_request",
+        "_transport",
+        "failed",
+        "probe",
+        "sent_s",
+    )
+
+    def __init__(
+        self, admission: Admission, transport: Transport, request: HttpRequest, ctx: Context | None
+    ) -> None:
+        self._admission = admission
+        self._transport = transport
+        self._request = request
+        self._ctx = ctx
+        self._exchange: AbstractAsyncContextManager[HttpResponse]
+        self.sent_s = 0.0
+        self.failed = False
+        """Whether the answer's status has said all that there is to say."""
+        self.probe = False
+
+    async def __aenter__(self) -> HttpResponse:
+        admission, ctx = self._admission, self._ctx
+        within_s = None
+        now_s = admission.now()
+        if ctx is not None and ctx.deadline_s is not None and now_s >= ctx.deadline_s:
+            raise too_late("over before it began")
+        if admission.breaker.closed and not admission.quota.held and admission.gate.enter():
+            self.sent_s = now_s
+        else:
+            self.probe = await admission.wait(ctx, now_s)
+            self.sent_s = now_s = admission.now()
+        try:
+            if ctx is not None and ctx.deadline_s is not None:
+                within_s = ctx.deadline_s - now_s
+            self._exchange = self._transport.exchange(self._request, within_s)
+            response = await self._exchange.__aenter__()
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self._answered(response)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._exchange.__aexit__(kind, error, trace)
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            self._end(error)
+
+    def began(self) -> None:
+        """Note that the body of a stream has begun."""
+        self._admission.began(self.sent_s)
+
+    def _answered(self, response: HttpResponse) -> HttpResponse:
+        """Note what status and headers say."""
+        admission, ctx = self._admission, self._ctx
+        status, headers = response.status, response.headers
+        if admission.reads_headers or status in REFUSALS:
+            model = ctx.attempts[-1].model if ctx is not None and ctx.attempts else ""
+            admission.quota.read(status, headers, model, admission.now())
+        if status >= 400:
+            self._refused(status)
+        if not admission.breaker.closed and not self.failed:
+            admission.recovered()
+        if self.failed or not headers.get("content-type", "").startswith(STREAMS):
+            return response
+        return _Stream(response, self)
+
+    def _refused(self, status: int) -> None:
+        if status in REFUSALS:
+            self._admission.crowded(self.sent_s)
+        if is_failure(status):
+            self.failed = True
+            self._admission.failed(probe=self.probe)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Give the place back and judge: only what the upstream is to blame for is a failure."""
+        admission = self._admission
+        if error is None:
+            admission.left(self.sent_s, whole=not self.failed)
+            return
+        if isinstance(error, ServerError) and not self.failed and not self._is_ours(error):
+            if error.kind in CROWDED:
+                admission.crowded(self.sent_s)
+            if error.kind in FAILURES:
+                self.failed = True
+                admission.failed(probe=self.probe)
+        if self.probe and not self.failed:
+            admission.breaker.unprobed()
+        admission.left(self.sent_s, whole=False)
+
+    def _is_ours(self, error: ServerError) -> bool:
+        """Whether the caller's deadline ended the request: the upstream had no fair chance."""
+        deadline_s = self._ctx.deadline_s if self._ctx is not None else None
+        late = deadline_s is not None and self._admission.now() >= deadline_s
+        return late and error.kind is ErrorKind.UPSTREAM_TIMEOUT
+
+
+class _Stream:
+    """An answer whose first piece is noted."""
+
+    __slots__ = ("_exchange", "_response", "headers", "status")
+
+    def __init__(self, response: HttpResponse, exchange: Exchange) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._exchange = exchange
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+        return await self._response.read()
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives, cut anywhere."""
+        return _Pieces(self._response.chunks(), self._exchange)
+
+
+class _Pieces(AsyncGenerator[bytes, None]):
+    """Passes pieces on; after the first one it costs a call without a coroutine."""
+
+    __slots__ = ("_exchange", "_pieces")
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], exchange: Exchange) -> None:
+        self._pieces = pieces
+        self._exchange: Exchange | None = exchange
+
+    def __anext__(self) -> Awaitable[bytes]:  # type: ignore[override]  # what `async for` needs; no coroutine
+        return self._pieces.__anext__() if self._exchange is None else self._first()
+
+    async def _first(self) -> bytes:
+        piece = await self._pieces.__anext__()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.began()
+        return piece
+
+    async def asend(self, value: None) -> bytes:
+        """See ``AsyncGenerator``."""
+        return await self._pieces.asend(value)
+
+    async def athrow(self, *error: Any) -> bytes:
+        """See ``AsyncGenerator``."""
+        return await self._pieces.athrow(*error)
+
+    async def aclose(self) -> None:
+        """Close the answer's body."""
+        await self._pieces.aclose()

@@ -1,0 +1,256 @@
+"""Who may go to an upstream now, who waits for a place, and who is sent away."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from llm_server.contract import ErrorKind, Priority, ServerError
+
+SHARE = 100
+"""Of so many places that become free while less urgent requests wait, one goes to the oldest of these: they
+are slow then, but never starve (the weight that CBQ and WFQ schedulers give to their last class)."""
+WEIGHT = 1 / 32
+"""Weight of a new observation: of the time that a place is held, and of the class that gets it."""
+MARGIN = 0.8
+"""Share of its time in which a request must probably get a place, to be let into the queue: better sent away
+at once than after all of it."""
+TIMER_STEP_S = 0.01
+"""The timer does not fire more often, however many waiters there are."""
+UNKNOWN_RETRY_S = 1.0
+"""What a request that is sent away is told before anything is known about the queue's speed."""
+MAX_RETRY_S = 60.0
+
+
+class _Waiter:
+    __slots__ = ("deadline_s", "entered_s", "expires_s", "future", "priority")
+
+    def __init__(self, priority: Priority, now_s: float, timeout_s: float, deadline_s: float | None) -> None:
+        self.priority = priority
+        self.entered_s = now_s
+        self.deadline_s = deadline_s
+        self.expires_s = now_s + timeout_s if deadline_s is None else min(now_s + timeout_s, deadline_s)
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Gate:
+    """So many requests at once, and a bounded queue by urgency: first come, first served within a class.
+
+    A more urgent class goes first, but for one place in :data:`SHARE`. When the queue is full the newest
+    request of the least urgent class makes room for a more urgent one. A request that will not get a place in
+    its time, judged by how fast places become free for its class, is sent away at once: one is free every
+    ``held_s / limit`` seconds, where ``held_s`` is the mean time that one is held (Little's law, 1961). So
+    the queue stays as short as its waiters' patience, and needs no other rule against standing overload.
+
+    Args:
+        limit: requests at once; see :meth:`allow`.
+        max_waiting: requests that may wait.
+        timeout_s: seconds that each may wait.
+        now: the clock of deadlines, in seconds.
+
+    Attributes:
+        limit: places there are now.
+        busy: places that are taken; more than ``limit`` for a while after it fell.
+        waiting: requests in the queue.
+        shed: requests sent away or given up while they waited, by class.
+    """
+
+    __slots__ = (
+        "_now",
+        "_overtaken",
+        "_queues",
+        "_shares",
+        "_timeout_s",
+        "_timer",
+        "busy",
+        "held_s",
+        "limit",
+        "max_waiting",
+        "shed",
+        "waiting",
+    )
+
+    def __init__(
+        self, limit: int, max_waiting: int, timeout_s: float, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.limit = limit
+        self.max_waiting = max_waiting
+        self.busy = 0
+        self.waiting = 0
+        self.held_s = 0.0
+        self.shed = [0] * len(Priority)
+        self._timeout_s = timeout_s
+        self._now = now
+        self._queues: tuple[OrderedDict[_Waiter, None], ...] = tuple(OrderedDict() for _ in Priority)
+        self._overtaken = 0
+        self._shares = [0.0] * len(Priority)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self) -> bool:
+        """Take a place if one is free and nobody waits for it. Whoever has one calls :meth:`leave`."""
+        if self.busy < self.limit and not self.waiting:
+            self.busy += 1
+            return True
+        return False
+
+    def leave(self, held_s: float | None = None) -> None:
+        """Give a place back that was held for ``held_s`` seconds; the next in the queue has it at once."""
+        self.busy -= 1
+        if held_s is not None:
+            self.held_s += (held_s - self.held_s) * WEIGHT if self.held_s else held_s
+        if self.waiting:
+            self._grant()
+
+    def allow(self, limit: int) -> None:
+        """Change the number of places. Nobody who has one loses it."""
+        self.limit = limit
+        if self.waiting:
+            self._grant()
+
+    async def wait(self, priority: Priority, deadline_s: float | None = None) -> float:
+        """Wait for a place and return the seconds that it took.
+
+        Raises:
+            ServerError: ``OVERLOADED`` when the request is sent away, at once or when its time is over, and
+                ``DEADLINE`` when its caller's is.
+        """
+        waiter = self._queue_up(priority, deadline_s)
+        try:
+            await waiter.future
+        except asyncio.CancelledError:
+            self._withdraw(waiter)
+            raise
+        return self._now() - waiter.entered_s
+
+    def wait_estimate_s(self, priority: Priority) -> float:
+        """Return the seconds that a new request of this class will probably wait; 0 where unknown."""
+        interval_s = self.held_s / self.limit
+        urgent, own = sum(map(len, self._queues[:priority])), len(self._queues[priority])
+        if not urgent:
+            return (own + 1) * interval_s
+        # More urgent ones wait and more will come: of the places its class has what they leave.
+        left = max(1 - sum(self._shares[:priority]), 1 / SHARE)
+        return max(urgent + own + 1, (own + 1) / left) * interval_s
+
+    def by_class(self) -> dict[Priority, int]:
+        """Return how many wait, by class."""
+        return {priority: len(self._queues[priority]) for priority in Priority}
+
+    def dismiss(self, error: Callable[[], ServerError]) -> None:
+        """Send everybody away who waits."""
+        for queue in self._queues:
+            while queue:
+                self._send_away(next(iter(queue)), error())
+
+    def close(self) -> None:
+        """Let go of the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _queue_up(self, priority: Priority, deadline_s: float | None) -> _Waiter:
+        now_s = self._now()
+        patience_s = self._timeout_s if deadline_s is None else min(self._timeout_s, deadline_s - now_s)
+        if self.wait_estimate_s(priority) > MARGIN * patience_s:
+            self.shed[priority] += 1
+            raise self._full(priority, "a place will not be free in time")
+        if self.waiting >= self.max_waiting and not self._make_room(priority):
+            self.shed[priority] += 1
+            raise self._full(priority, f"{self.waiting} requests are waiting already")
+        waiter = _Waiter(priority, now_s, self._timeout_s, deadline_s)
+        self._queues[priority][waiter] = None
+        self.waiting += 1
+        self._arm(waiter.expires_s, now_s)
+        return waiter
+
+    def _make_room(self, priority: Priority) -> bool:
+        """Send the newest of the least urgent class away, if that class is less urgent than ``priority``."""
+        for lower in range(len(self._queues) - 1, priority, -1):
+            if self._queues[lower]:
+                newest = next(reversed(self._queues[lower]))
+                self._send_away(newest, self._full(newest.priority, "more urgent requests came"))
+                return True
+        return False
+
+    def _grant(self) -> None:
+        now_s = self._now()
+        while self.waiting and self.busy < self.limit:
+            waiter = self._next()
+            if waiter.expires_s <= now_s:
+                self._send_away(waiter, self._late(waiter, now_s))
+                continue
+            self._remove(waiter)
+            self.busy += 1
+            for priority, share in enumerate(self._shares):
+                self._shares[priority] = share + (float(priority == waiter.priority) - share) * WEIGHT
+            waiter.future.set_result(None)
+
+    def _next(self) -> _Waiter:
+        heads = [next(iter(queue)) for queue in self._queues if queue]
+        if len(heads) > 1:
+            self._overtaken += 1
+            if self._overtaken >= SHARE:
+                self._overtaken = 0
+                return min(heads[1:], key=lambda waiter: waiter.entered_s)
+        return heads[0]
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """Undo the waiting of a request that was cancelled, whether or not it has got its place meanwhile."""
+        if waiter in self._queues[waiter.priority]:
+            self._remove(waiter)
+        elif not waiter.future.cancelled() and waiter.future.exception() is None:
+            self.leave()
+
+    def _send_away(self, waiter: _Waiter, error: ServerError) -> None:
+        self._remove(waiter)
+        self.shed[waiter.priority] += 1
+        # Else its task was cancelled in this turn of the loop and withdraws.
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+
+    def _remove(self, waiter: _Waiter) -> None:
+        del self._queues[waiter.priority][waiter]
+        self.waiting -= 1
+
+    def _arm(self, expires_s: float, now_s: float) -> None:
+        """Have the timer fire at ``expires_s`` or before: one for all, set anew only if it were late."""
+        loop = asyncio.get_running_loop()
+        at_s = loop.time() + max(expires_s - now_s, TIMER_STEP_S)
+        if self._timer is not None:
+            if self._timer.when() <= at_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now_s = self._now()
+        left_s = float("inf")
+        for queue in self._queues:
+            for waiter in tuple(queue):
+                if waiter.expires_s <= now_s:
+                    self._send_away(waiter, self._late(waiter, now_s))
+                else:
+                    left_s = min(left_s, waiter.expires_s)
+        if self.waiting:
+            self._arm(left_s, now_s)
+
+    def _late(self, waiter: _Waiter, now_s: float) -> ServerError:
+        if waiter.deadline_s is not None and waiter.deadline_s <= now_s:
+            return too_late(f"waited {now_s - waiter.entered_s:.3f} s for a place")
+        return self._full(waiter.priority, f"no place became free in {self._timeout_s:g} s")
+
+    def _full(self, priority: Priority, why: str) -> ServerError:
+        estimate_s = self.wait_estimate_s(priority)
+        return ServerError(
+            ErrorKind.OVERLOADED,
+            "Too many requests are on their way to this provider. Try again shortly.",
+            retry_after_s=min(estimate_s, MAX_RETRY_S) or UNKNOWN_RETRY_S,
+            detail=f"{why}; {self.busy} of {self.limit} places taken, {self.waiting} waiting",
+        )
+
+
+def too_late(detail: str) -> ServerError:
+    """Return the error for a request whose caller's deadline passed before it was sent."""
+    message = "The time that the caller gave this request was over before a provider could be asked."
+    return ServerError(ErrorKind.DEADLINE, message, detail=detail)
