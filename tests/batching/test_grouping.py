@@ -1,7 +1,6 @@
-"""Embeddings in groups: what goes with what, when it goes, who pays what, and who fails."""
+"""Embeddings in groups: what goes with what, when it goes, and who pays what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,71 +10,18 @@ from llm_server.batching.grouping import key_of
 from llm_server.contract import (
     Call,
     ChatCall,
-    Context,
     CountCall,
     EmbedCall,
     Embeddings,
-    ErrorKind,
     Message,
     Priority,
     Role,
-    ServerError,
     Text,
     Usage,
 )
-from llm_server.testing import FakeProvider, collect, outcome
-from tests.batching.upstream import Gated, Heard, ask, context, settle, usage_of, vector_of
-
-LONG_MS = 1000.0
-
-
-class Bench:
-    """A grouped upstream, and requests to it as tasks."""
-
-    def __init__(self, **config: Any) -> None:
-        self.up, self.heard = Gated(), Heard()
-        wanted = EmbeddingsConfig.model_validate({"max_wait_ms": LONG_MS, **config})
-        self.grouped = Grouped(self.up, wanted, self.heard)
-        self.tasks: list[asyncio.Task[Any]] = []
-
-    def send(self, *texts: str | tuple[int, ...], ctx: Context | None = None, **fields: Any) -> Any:
-        answers = self.grouped(ask(*texts, **fields), ctx or context())
-        task = asyncio.create_task(outcome(answers))
-        self.tasks.append(task)
-        return task
-
-    @property
-    def asked(self) -> list[tuple[str | tuple[int, ...], ...]]:
-        """The texts of the calls that the upstream got."""
-        return [call.inputs for call in self.up.calls if isinstance(call, EmbedCall)]
-
-    async def end(self) -> None:
-        """Answer everything."""
-        await self.up.answer_all()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        assert self.grouped._lanes == {}
-        assert self.grouped._tasks == set()
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    yield made
-    await made.end()
-
-
-def given(task: Any) -> Embeddings:
-    (answer,), error = task.result()
-    assert error is None
-    assert isinstance(answer, Embeddings)
-    return answer
-
-
-def failed(task: Any) -> ServerError:
-    answers, error = task.result()
-    assert answers == []
-    assert isinstance(error, ServerError)
-    return error
+from llm_server.testing import FakeProvider, collect
+from tests.batching.grouped import Bench, given
+from tests.batching.upstream import Heard, ask, context, settle, usage_of, vector_of
 
 
 async def test_one_alone_goes_at_once_and_as_it_is(bench: Bench) -> None:
@@ -228,185 +174,6 @@ async def test_token_ids_are_counted_not_estimated(bench: Bench) -> None:
     assert [ctx.estimated for ctx in contexts] == [[]] * 4
 
 
-async def test_one_bad_text_fails_only_its_own_request(bench: Bench) -> None:
-    texts = ["first", *(f"t{at}" for at in range(10)), "bad one", *(f"u{at}" for at in range(5))]
-    tasks = [bench.send(text) for text in texts]
-    await bench.end()
-    for text, task in zip(texts, tasks, strict=True):
-        if text == "bad one":
-            error = failed(task)
-            assert (error.kind, error.status) == (ErrorKind.INVALID_REQUEST, 400)
-            assert error.message == "Refused: ('bad one',)."
-        else:
-            assert given(task).vectors == (vector_of(text),)
-    assert len(bench.asked) <= 2 + 2 * 4
-    assert sum((given(task).usage for task in tasks if not task.result()[1]), Usage()) == sum(
-        bench.up.used, Usage()
-    )
-    assert bench.heard.waits == [(16, len(bench.asked) - 1)]
-
-
-@pytest.mark.parametrize("kind", list(ErrorKind))
-async def test_every_kind_of_failure_is_each_ones_own(bench: Bench, kind: ErrorKind) -> None:
-    tasks = [bench.send(text) for text in ("first", "a", "b", "c")]
-    await settle()
-    bench.up.answer()
-    await settle()
-    told = ServerError(kind, "no", retry_after_s=3.0, detail="why")
-    bench.up.answer(0, told)
-    await settle()
-    apart = len(bench.up.held) > 0
-    while bench.up.held:
-        for at in range(len(bench.up.held)):
-            bench.up.answer(at, ServerError(kind, "no", retry_after_s=3.0, detail="why"))
-        await settle()
-    errors = [failed(task) for task in tasks[1:]]
-    assert {(error.kind, error.message, error.retry_after_s, error.detail) for error in errors} == {
-        (kind, "no", 3.0, "why")
-    }
-    assert {(error.provider, error.status, str(error)) for error in errors} == {("fake", 400, f"{kind}: no")}
-    assert len({id(error) for error in [*errors, told]}) == 4
-    # What another text could not have caused is not asked again.
-    assert apart == (kind.value in {
-        "invalid_request", "unsupported", "context_overflow", "content_rejected", "too_large",
-        "upstream_error", "upstream_invalid",
-    })  # fmt: skip
-    assert len(bench.asked) == (2 + 4 if apart else 2)
-
-
-async def test_a_bug_is_an_internal_error_of_each_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(call: Call) -> Sequence[Embeddings]:
-        raise ZeroDivisionError
-
-    gate = asyncio.Event()
-    inner = FakeProvider(script=lambda _: [])
-    inner.gate = gate
-    grouped = Grouped(inner, EmbeddingsConfig(max_wait_ms=0), Heard())
-    inner.script = lambda call: [Embeddings(vectors=((1.0,),))]
-    first = asyncio.create_task(outcome(grouped(ask("a"), context())))
-    await settle()
-    inner.script = broken
-    others = [asyncio.create_task(outcome(grouped(ask(text), context()))) for text in "bc"]
-    await settle()
-    errors = [failed(task) for task in others]
-    gate.set()
-    assert given(await settled(first)).vectors == ((1.0,),)
-    assert [(error.kind, error.detail) for error in errors] == [
-        (ErrorKind.INTERNAL, "ZeroDivisionError()")
-    ] * 2
-    assert len(caplog.records) == 1
-
-
-async def settled(task: Any) -> Any:
-    await asyncio.wait([task])
-    return task
-
-
-@pytest.mark.parametrize("vectors", [(), ((1.0,),), ((1.0,),) * 3])
-async def test_another_number_of_vectors_is_nobodys_answer(vectors: Any) -> None:
-    inner = FakeProvider(script=lambda call: [Embeddings(vectors=vectors)])
-    inner.gate = asyncio.Event()
-    grouped = Grouped(inner, EmbeddingsConfig(max_wait_ms=LONG_MS), Heard())
-    tasks = [asyncio.create_task(outcome(grouped(ask(text), context()))) for text in "abc"]
-    await settle()
-    inner.gate.set()
-    await settle()
-    if len(vectors) == 1:  # each asked by itself after all
-        assert [given(task).vectors for task in tasks[1:]] == [vectors] * 2
-    else:
-        assert [failed(task).kind for task in tasks[1:]] == [ErrorKind.UPSTREAM_INVALID] * 2
-
-
-async def test_an_upstream_that_takes_fewer_is_noticed() -> None:
-    bench = Bench(max_texts=8)
-    bench.up.most = 4
-    tasks = [bench.send(f"t{at}") for at in range(9)]
-    await bench.up.answer_all()
-    assert [len(texts) for texts in bench.asked] == [1, 8, 4, 4]
-    tasks += [bench.send(f"u{at}") for at in range(9)]
-    await bench.end()
-    assert [len(texts) for texts in bench.asked[4:]] == [1, 4, 4]
-    assert [given(task).vectors[0][0] for task in tasks] == [*[ord("t")] * 9, *[ord("u")] * 9]
-
-
-async def test_what_is_learned_of_models_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_server.batching.grouping.MAX_LIMITS", 2)
-    bench = Bench()
-    for model, texts in (("a", 8), ("b", 4), ("a", 6), ("c", 2)):
-        bench.grouped._learn(model, texts)
-    assert bench.grouped._limits == {"b": 4, "c": 2}
-
-
-async def test_one_who_leaves_while_waiting_is_not_asked_for(bench: Bench) -> None:
-    first, second, third = (bench.send(text) for text in "abc")
-    await settle()
-    second.cancel()
-    await settle()
-    await bench.end()
-    assert second.cancelled()
-    assert bench.asked == [("a",), ("c",)]
-    assert (given(first).vectors, given(third).vectors) == ((vector_of("a"),), (vector_of("c"),))
-
-
-async def test_all_who_leave_while_waiting_leave_nothing(bench: Bench) -> None:
-    bench.send("a")
-    for waiting in [bench.send("b"), bench.send("c")]:
-        await settle()
-        waiting.cancel()
-    await bench.end()
-    assert bench.asked == [("a",)]
-
-
-async def test_one_who_leaves_a_group_cancels_nothing(bench: Bench) -> None:
-    tasks = [bench.send(text) for text in "abc"]
-    await settle()
-    bench.up.answer()
-    await settle()
-    tasks[1].cancel()
-    await settle()
-    assert (bench.up.open, bench.up.left) == (1, 0)
-    await bench.end()
-    assert given(tasks[2]).vectors == (vector_of("c"),)
-
-
-async def test_when_all_leave_a_group_its_call_is_cancelled(bench: Bench) -> None:
-    tasks = [bench.send(text) for text in "abcd"]
-    await settle()
-    bench.up.answer()
-    await settle()
-    waiting = bench.send("e")
-    await settle()
-    for task in tasks[1:]:
-        task.cancel()
-    await settle()
-    assert bench.up.left == 1
-    assert bench.asked[-1] == ("e",)  # it was the next, and need not wait any longer
-    await bench.end()
-    assert given(waiting).vectors == (vector_of("e"),)
-
-
-async def test_the_first_who_leaves_takes_only_its_own_call_along(bench: Bench) -> None:
-    first, second = bench.send("a"), bench.send("b")
-    await settle()
-    first.cancel()
-    await settle()
-    assert bench.up.left == 1
-    await bench.end()
-    assert given(second).vectors == (vector_of("b"),)
-
-
-async def test_those_who_left_are_not_asked_for_again(bench: Bench) -> None:
-    tasks = [bench.send(text) for text in ("first", "a", "b", "c", "bad")]
-    await settle()
-    bench.up.answer()
-    await settle()
-    tasks[1].cancel()
-    tasks[2].cancel()
-    await bench.end()
-    assert bench.asked[2:] == [("c", "bad"), ("c",), ("bad",)]
-    assert failed(tasks[4]).message == "Refused: ('bad',)."
-
-
 async def test_what_is_noted_of_the_call_is_noted_of_each(bench: Bench) -> None:
     contexts = [
         context(deadline_s=5.0, priority=Priority.BATCH),
@@ -463,31 +230,4 @@ async def test_disabled_it_groups_nothing() -> None:
         bench.send(text)
     await settle()
     assert bench.asked == [("a",), ("b",), ("c",)]
-    await bench.end()
-
-
-async def test_closing_ends_what_is_in_flight_and_what_waits() -> None:
-    bench = Bench()
-    tasks = [bench.send(text) for text in "abc"]
-    await settle()
-    bench.up.answer()
-    await settle()
-    tasks.append(bench.send("d"))
-    await settle()
-    await bench.grouped.close()
-    await settle()
-    assert [failed(task).kind for task in tasks[1:]] == [ErrorKind.UNAVAILABLE] * 3
-    assert (bench.up.open, bench.up.left) == (0, 1)
-    await bench.end()
-
-
-async def test_closing_before_a_group_has_begun_tells_it_too() -> None:
-    bench = Bench(max_texts=2)
-    tasks = [bench.send(text) for text in "abc"]
-    await settle(1)
-    assert bench.asked == [("a",)]  # the group was formed in this turn, and has not had a single step
-    for task in bench.grouped._tasks:
-        task.cancel()
-    await settle()
-    assert [failed(task).kind for task in tasks[1:]] == [ErrorKind.UNAVAILABLE] * 2
     await bench.end()
