@@ -9,7 +9,7 @@ from llm_server.api.files import After, refusals
 from llm_server.api.identity import tenant_of
 from llm_server.api.registry import to_raw
 from llm_server.api.schemas.batches import BatchList, BatchObject, NewBatch
-from llm_server.contract import Batch, BatchOrder, BatchStatus, LineProblem, Usage
+from llm_server.contract import UNFINISHED, Batch, BatchOrder, BatchStatus, LineProblem, Usage
 
 BatchId = Annotated[str, Path(max_length=128, description="The batch's id.")]
 _REFUSALS = {
@@ -92,7 +92,8 @@ def _order(body: NewBatch) -> BatchOrder:
 def shown(batch: Batch) -> BatchObject:
     """Return a batch in OpenAI's form."""
     upstream = batch.upstream
-    progress = upstream.batch if upstream is not None else None
+    # While a provider works on it, only the provider knows how far it is.
+    progress = upstream.batch if upstream is not None and batch.status in UNFINISHED else None
     return BatchObject.model_validate(
         {
             "id": batch.id,

@@ -1,6 +1,7 @@
 """Run a batch by a provider's own batch API, and bring what it answered into our lines."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -21,6 +22,8 @@ from llm_server.contract import (
     UpstreamBatch,
     UpstreamNote,
 )
+
+_log = logging.getLogger(__name__)
 
 Left = Iterable[tuple[int, int, int]]
 T = TypeVar("T")
@@ -189,6 +192,7 @@ class Remote:
             except ServerError as error:
                 if error.kind not in WAITING | FAULTS:
                     raise RefusedError(error.message) from error
+                _log.warning("a provider's batch waits: %s %s", error.message, error.detail)
                 after_s = max(wait_s * random.random(), error.retry_after_s or 0.0)  # noqa: S311 - jitter, no secret
                 await asyncio.sleep(min(after_s, LONGEST_WAIT_S))
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -20,6 +20,7 @@ JOBS_ENDED = frozenset({"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"})
 TAG = "llm_server_batch"
 """The key in a batch's metadata under which it is found again."""
 _JSON = ("content-type", "application/json")
+NULL = Raw(b"null")
 
 
 class _Counts(Struct):
@@ -73,7 +74,7 @@ class _Response(Struct):
 class _Line(Struct):
     custom_id: str
     response: _Response | None = None
-    error: Raw | None = None
+    error: Raw = NULL
 
 
 _batch = msgspec.json.Decoder(_Batch).decode
@@ -245,7 +246,7 @@ def _result(line: bytes) -> BatchResult | None:
     found = _line(line)
     if found.response is not None and found.response.status_code:
         return BatchResult(found.custom_id, found.response.status_code, bytes(found.response.body))
-    if found.error is None or bytes(found.error) == b"null" or b"batch_expired" in bytes(found.error):
-        return None
     error = bytes(found.error)
+    if error == b"null" or b"batch_expired" in error:
+        return None
     return BatchResult(found.custom_id, 400, b'{"error":%b}' % error)
