@@ -138,6 +138,8 @@ class _Race:
         if runner.attempt.ended_s is None:
             runner.attempt.ended_s = self._timing.clock()
         self._request.ctx.wasted += runner.ctx.wasted
+        if runner.attempt is self._request.ctx.attempts[-1]:
+            self._request.ctx.shared = runner.ctx.shared  # known at its end only
 
     def _decided(self, runner: "_Runner") -> None:
         """Let the request's context tell what ``runner`` noted, its attempt last."""
