@@ -106,6 +106,8 @@ class Talk:
         return asked
 
     def send(self, data: bytes) -> None:
+        if self.writer.is_closing():  # uvloop raises RuntimeError where asyncio says nothing
+            raise ConnectionResetError
         self.writer.write(data)
 
     async def gone(self) -> None:

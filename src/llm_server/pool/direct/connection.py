@@ -118,7 +118,7 @@ class Connection(Reading, asyncio.Protocol):
 
     def resume(self) -> None:
         """Read on, after a pause because nobody took what was read."""
-        if self._answer is not None:
+        if self._answer is not None and not self._transport.is_closing():  # uvloop's would raise then
             self._due_s = self._loop.time() + self._idle_s
             self._transport.resume_reading()
 
@@ -303,7 +303,7 @@ class Connection(Reading, asyncio.Protocol):
 
     def _write_on(self) -> None:
         """Write what is left of a large body until the socket takes no more."""
-        while self._rest is not None and not self._sending:
+        while self._rest is not None and not self._sending and not self._transport.is_closing():
             answer = self._answer
             if answer is None or answer.status >= 300:
                 return  # refused before it was sent whole (RFC 9112 9.3): what is left stays unsent
@@ -326,7 +326,7 @@ class Connection(Reading, asyncio.Protocol):
         if answer is None:
             return
         now = self._loop.time()
-        if self._sending and not answer.status:
+        if self._sending and not answer.status and not self._transport.is_closing():
             self._note_progress_of_sending()
         due = answer.ends_s if answer.paused else min(self._due_s, answer.ends_s)
         if now < due:

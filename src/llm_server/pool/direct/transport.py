@@ -37,6 +37,7 @@ class DirectTransport:
         self._idle: dict[Connection, None] = {}  # in the order in which they became idle
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_s = 0.0
         self._ahead: set[asyncio.Task[None]] = set()
         self._gone: asyncio.Future[None] | None = None
         self._opened = self._reused = 0
@@ -120,8 +121,9 @@ class DirectTransport:
             self._remember_session(connection)
         connection.expires_s = now + connection.keepalive_s
         self._idle[connection] = None
-        if self._sweep_timer is None:
-            self._sweep_timer = loop.call_at(connection.expires_s, self._sweep)
+        ends_s = min(connection.expires_s, connection.retires_s)
+        if self._sweep_timer is None or ends_s < self._sweep_s:
+            self._look_again(loop, ends_s)
 
     def lost(self, connection: Connection) -> None:
         """Forget a closed connection, and open another if now there are too few."""
@@ -151,7 +153,13 @@ class DirectTransport:
                 connection.retire()
         if self._idle:
             ends = (self._ends(connection, now) for connection in self._idle)
-            self._sweep_timer = loop.call_at(min(ends), self._sweep)
+            self._look_again(loop, min(ends))
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop, when_s: float) -> None:
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._sweep_s = when_s
+        self._sweep_timer = loop.call_at(when_s, self._sweep)
 
     def _ends(self, connection: Connection, now: float) -> float:
         """Return when to look at an idle connection again; one that is kept over its time ends by age."""
