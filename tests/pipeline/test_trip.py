@@ -36,6 +36,11 @@ ANYWHERE = [kind for kind in ErrorKind if kind.again is Again.ANYWHERE]
 Step = Answer | ServerError
 
 
+def failure(kind: ErrorKind, after_s: float | None = None) -> ServerError:
+    """Return a failure as an upstream tells it, with a status; what is refused here has none."""
+    return ServerError(kind, "no", retry_after_s=after_s).at("", kind.status)
+
+
 def failing(
     name: str, *kinds: ErrorKind, after_s: float | None = None, then: tuple[Step, ...] = OK
 ) -> FakeProvider:
@@ -43,14 +48,14 @@ def failing(
     left = list(kinds)
 
     def script(_: object) -> tuple[Step, ...]:
-        return (ServerError(left.pop(0), "no", retry_after_s=after_s),) if left else then
+        return (failure(left.pop(0), after_s),) if left else then
 
     return FakeProvider(name, script)
 
 
 def always(name: str, kind: ErrorKind, after_s: float | None = None) -> FakeProvider:
     """Return a provider that fails for ever."""
-    return FakeProvider(name, lambda _: (ServerError(kind, "no", retry_after_s=after_s),))
+    return FakeProvider(name, lambda _: (failure(kind, after_s),))
 
 
 def ctx(**more: object) -> Context:
@@ -157,6 +162,20 @@ async def test_when_all_are_ejected_the_one_that_is_due_soonest_is_asked_all_the
     assert await collect(handler(CALL, seen)) == list(OK)
     assert tried(seen) == ["a", "b", "c", "b"]
     assert (seen.desperate, time.slept_s) == (True, [])
+
+
+async def test_a_target_that_is_held_back_here_is_not_asked_again_and_costs_nothing() -> None:
+    held = FakeProvider(
+        "a", lambda _: (ServerError(ErrorKind.UPSTREAM_RATE_LIMITED, "held", retry_after_s=1.0),)
+    )
+    handler, time = routing([held], budget_floor_per_s=0)
+    _, error = await outcome(handler(CALL, context := ctx()))
+    assert error is not None
+    assert (error.retry_after_s, tried(context), time.slept_s) == (1.0, ["a"], [])
+    ejected = FakeProvider("b", lambda _: (ServerError(ErrorKind.UNAVAILABLE, "open", retry_after_s=9.0),))
+    handler, _ = routing([held, ejected])
+    await outcome(handler(CALL, context := ctx()))
+    assert (tried(context), context.desperate) == (["a", "b", "b"], True)
 
 
 async def test_one_ejected_target_alone_is_left_alone() -> None:
@@ -340,7 +359,7 @@ async def test_whatever_happens_there_is_one_answer_of_one_attempt_or_one_error(
                 return said, ServerError(ErrorKind.UPSTREAM_TRUNCATED, "cut")
             case "silent":
                 return (END,)
-        return (ServerError(ErrorKind(what), "no", retry_after_s=chance * 10),)
+        return (failure(ErrorKind(what), chance * 10),)
 
     providers = []
     for at, script in enumerate(scripts):
