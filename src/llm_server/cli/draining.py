@@ -11,7 +11,6 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-
 GARBAGE_AFTER = 20_000
 """Objects made and not freed since the last time, after which the collector looks through the youngest."""
 
