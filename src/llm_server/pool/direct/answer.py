@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Protocol
 
 from llm_server.contract import ServerError
-from llm_server.pool.direct.decoding import Decoder, decoder
+from llm_server.pool.direct.decoding import decoder
 from llm_server.pool.failures import too_large
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -62,6 +62,7 @@ class Answer:
         "allowed_s",
         "bodiless",
         "buffered",
+        "coding",
         "complete",
         "ends_s",
         "failure",
@@ -86,6 +87,8 @@ class Answer:
         """Whether no body follows, whatever the headers say (``HEAD``)."""
         self.status = 0
         self.headers: Mapping[str, str] = NO_HEADERS
+        self.coding: bytes | None = None
+        """The body's content coding as the headers name it."""
         self.pieces: list[bytes] = []
         self.buffered = 0
         self.complete = False
@@ -113,11 +116,9 @@ class Answer:
             raise self.failure
         if self.buffered > self._limit_bytes:
             raise too_large(self._limit_bytes)
-        pieces = self.pieces
+        pieces, self.pieces = self.pieces, []
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.pieces = []
-        decode = self._decoder()
-        return body if decode is None else self._inflated(decode, body)
+        return body if self.coding is None else self._inflated(body)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives: what was read from the socket since the last piece, undivided.
@@ -126,7 +127,7 @@ class Answer:
             ServerError: ``UPSTREAM_TRUNCATED``, ``UPSTREAM_TIMEOUT``, and ``UPSTREAM_INVALID`` for what
                 cannot be decompressed.
         """
-        decode = self._decoder()
+        decode = None if self.coding is None else decoder(self.coding, self._limit_bytes)
         while True:
             pieces = self.pieces
             if pieces:
@@ -171,10 +172,10 @@ class Answer:
             if self.source is not None:
                 self.source.resume()
 
-    def _decoder(self) -> Decoder | None:
-        return decoder(self.headers.get("content-encoding", ""), self._limit_bytes)
-
-    def _inflated(self, decode: Decoder, body: bytes) -> bytes:
+    def _inflated(self, body: bytes) -> bytes:
+        decode = decoder(self.coding or b"", self._limit_bytes)
+        if decode is None:
+            return body
         whole = bytearray()
         for piece in decode.feed(body):
             whole += piece

@@ -166,9 +166,7 @@ class Connection(Reading, asyncio.Protocol):
             return
         self._heard = True
         before = answer.buffered
-        if not answer.status:
-            self._head_bytes += len(data)
-        self._read(data)
+        self._read(answer, data)
         if self._fault is not None:
             self._end(self._fault)
         elif answer.status == 408 and self._closing_already():

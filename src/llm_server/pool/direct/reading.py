@@ -30,6 +30,7 @@ class Reading:
         "_parser",
         "_raw",
         "_stray",
+        "_version_known",
         "on_header",
     )
 
@@ -58,14 +59,21 @@ class Reading:
         self._delimited = False
         """Whether only the connection's end ends the body."""
         self._interim = False
+        self._version_known = False
+        """Whether the head began with the only major version that is taken."""
 
     def _forget(self) -> None:
         """Let go of the parser, which refers to this object."""
         del self._feed
         del self._parser
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, answer: Answer, data: bytes) -> None:
         """Parse ``data``; what is wrong with it is in ``_fault`` and ``_stray`` then."""
+        if not answer.status:
+            if not self._head_bytes:
+                # Else the parser is asked, which takes longer.
+                self._version_known = data.startswith(b"HTTP/1.")
+            self._head_bytes += len(data)
         try:
             self._feed(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -89,7 +97,7 @@ class Reading:
         self._raw.clear()
         if status < 200 or self._head_bytes > self._max_header_bytes:
             self._unusual(status, raw)
-        if parser.get_http_version() not in {"1.1", "1.0"}:
+        if not self._version_known and parser.get_http_version() not in {"1.1", "1.0"}:
             self._refuse("a version other than 1.1 and 1.0")
         coding = raw.get(b"transfer-encoding")
         if coding is None:
@@ -100,6 +108,7 @@ class Reading:
             return
         if answer.bodiless:
             self._done = self._stray = True  # the parser waits for a body: the connection serves no other
+        answer.coding = raw.get(b"content-encoding")
         answer.headers = Headers(raw)
         answer.status = status
 
@@ -130,6 +139,7 @@ class Reading:
         if size > self._max_header_bytes:
             self._refuse(f"more than {self._max_header_bytes} bytes of headers")
         self._interim = status < 200
+        self._version_known = False  # of the head that follows
 
     def _refuse(self, why: str) -> None:
         self._fault = self._fault or not_http(why)
