@@ -52,6 +52,7 @@ class Runner:
         self._woken = asyncio.Event()
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._sweep_at = 0.0
+        self._trouble = ""
 
     async def run(self) -> None:
         """Work until cancelled; then give every claim back, with what is finished kept."""
@@ -62,7 +63,7 @@ class Runner:
                     if self._kept():
                         await self._round()
                 except ServerError as error:
-                    _log.warning("batches cannot be looked for now: %s", error.detail or error.message)
+                    self._tell(error.detail or error.message)
                 await self._rest()
         finally:
             tasks = [task for _, task in self._jobs.values()]
@@ -77,6 +78,12 @@ class Runner:
                 job.poked.set()
         self._woken.set()
 
+    def _tell(self, trouble: str) -> None:
+        """Say once why batches cannot be looked for, until that is something else."""
+        if trouble != self._trouble:
+            _log.warning("batches cannot be looked for now: %s", trouble)
+        self._trouble = trouble
+
     async def _rest(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.poll_s):
@@ -84,6 +91,7 @@ class Runner:
 
     async def _round(self) -> None:
         files, batches = await self._stores()
+        self._trouble = ""
         now = self._clock()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
