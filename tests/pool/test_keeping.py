@@ -127,7 +127,7 @@ async def test_no_timer_is_set_for_a_request_on_a_kept_connection() -> None:
         loop = asyncio.get_running_loop()
         made: list[float] = []
         original = loop.call_at
-        loop.call_at = lambda when, *rest, **more: made.append(when) or original(when, *rest, **more)  # type: ignore[method-assign,func-returns-value]  # counts
+        loop.call_at = lambda when, *rest, **more: made.append(when) or original(when, *rest, **more)  # type: ignore[method-assign,func-returns-value]  # counts the timers
         for _ in range(50):
             await fetch(wire)
         loop.call_at = original  # type: ignore[method-assign]  # as it was

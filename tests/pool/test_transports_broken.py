@@ -235,6 +235,15 @@ async def test_request_on_a_connection_that_was_closing_is_sent_again_once(kind:
         assert wire.stats()["resent"] == 1
 
 
+async def test_408_that_keeps_the_connection_is_an_answer(kind: str) -> None:
+    late = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nslow"
+    async with peer(answering(OK, late)) as up, to(up.url, kind) as wire:
+        await fetch(wire)
+        assert await fetch(wire) == (408, b"slow")
+        assert wire.stats()["resent"] == 0
+        assert len(up.asked) == 2
+
+
 async def test_request_on_a_new_connection_is_sent_once(kind: str) -> None:
     async with peer(answering(b"", then="end")) as up, to(up.url, kind) as wire:
         assert (await failure(wire)).kind is UNREACHABLE

@@ -23,7 +23,7 @@ from llm_server.pool.failures import (
     unreachable,
 )
 from llm_server.pool.requests import DEFAULTS, check, check_secrets, origin_of
-from llm_server.pool.transport import RESEND_WITHIN_S
+from llm_server.pool.transport import RESEND_WITHIN_S, gives_up
 
 if TYPE_CHECKING:
     import aiohttp
@@ -85,7 +85,7 @@ class AiohttpTransport:
         begun_s = asyncio.get_running_loop().time()
         try:
             response = await self._sent(self._session, request, noted)
-            if response.status != 408 or not _closing_already(noted, begun_s):
+            if not gives_up(response.status, response.headers) or not _closing_already(noted, begun_s):
                 return response
             response.close()
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:

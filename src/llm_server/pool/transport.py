@@ -24,8 +24,8 @@ class Transport(Protocol):
     while the request was on its way (RFC 9112 9.3.1 and 9.5: servers close idle connections at any time), so
     the peer's HTTP never saw it. RFC 9110 9.2.2 forbids to repeat a method that is not idempotent
     *unless there is some means to know that the first was not applied*: silence at once on a connection that
-    was idle is that means; browsers and proxies go by it too. A 408 there says the same aloud (RFC 9110
-    15.5.9). A new connection that ends without an answer is a failure: its peer had nothing to close.
+    was idle is that means; browsers and proxies go by it too. A 408 that
+    closes the connection says the same aloud (RFC 9110 15.5.9). A new connection that ends without an answer is a failure: its peer had nothing to close.
     """
 
     def exchange(
@@ -58,3 +58,11 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Close all connections; a later request opens new ones."""
         ...
+
+
+def gives_up(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer says that no request came in time, on a connection that it closes (RFC 9110 15.5.9).
+
+    A 408 that keeps the connection is an answer like others: there are APIs that say so of their own work.
+    """
+    return status == 408 and "close" in headers.get("connection", "").lower()

@@ -10,7 +10,7 @@ from llm_server.pool.config import PoolConfig
 from llm_server.pool.direct.answer import Answer
 from llm_server.pool.direct.reading import Reading
 from llm_server.pool.failures import described, not_http, timed_out, too_large, truncated, unreachable
-from llm_server.pool.transport import RESEND_WITHIN_S
+from llm_server.pool.transport import RESEND_WITHIN_S, gives_up
 
 PAUSE_BYTES = 256 * 1024
 """A stream is paused while more than this waits for its reader; one read more may come on top."""
@@ -169,7 +169,7 @@ class Connection(Reading, asyncio.Protocol):
         self._read(answer, data)
         if self._fault is not None:
             self._end(self._fault)
-        elif answer.status == 408 and self._closing_already():
+        elif answer.status == 408 and gives_up(408, answer.headers) and self._closing_already():
             answer.unheard = True
             self._end(unreachable("408 on a connection that was closing"))
         elif self._done:
