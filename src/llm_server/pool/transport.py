@@ -24,8 +24,9 @@ class Transport(Protocol):
     while the request was on its way (RFC 9112 9.3.1 and 9.5: servers close idle connections at any time), so
     the peer's HTTP never saw it. RFC 9110 9.2.2 forbids to repeat a method that is not idempotent
     *unless there is some means to know that the first was not applied*: silence at once on a connection that
-    was idle is that means; browsers and proxies go by it too. A 408 that
-    closes the connection says the same aloud (RFC 9110 15.5.9). A new connection that ends without an answer is a failure: its peer had nothing to close.
+    was idle is that means; browsers and proxies go by it too. A 408 that closes the connection says the same
+    aloud (RFC 9110 15.5.9). A new connection that ends without an answer is a failure: its peer had nothing
+    to close.
     """
 
     def exchange(
