@@ -3,6 +3,7 @@
 VENV    ?= .venv
 HOST    ?= 127.0.0.1
 PORT    ?= 8000
+BENCH   ?= $(filter-out soak,$(basename $(notdir $(sort $(wildcard benchmarks/*.py)))))
 # The first interpreter that runs, is new enough and can make virtual environments; set PYTHON to choose.
 PYTHONS ?= python3 python3.13 python3.12 python3.14 python3.11 python
 
@@ -14,7 +15,7 @@ LOCKED     := $(PIP) install --require-hashes --no-deps -r
 SPREAD     := --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench lock clean programs
+.PHONY: help serve test lint format bench soak profile lock clean programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,8 @@ serve: $(VENV)/.local ## Install the server with its embedded model and start it
 	@$(BIN)/llm-server models install smollm2-135m
 	@exec $(BIN)/llm-server serve --host $(HOST) --port $(PORT)
 
+# Tests start many programs: with the variable set, each of them compiles the whole server again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev $(VENV)/.clients programs ## Install all that the tests need and run every test (ARGS: for pytest)
 	$(BIN)/llm-server models install smollm2-135m
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
@@ -42,9 +45,18 @@ format: $(VENV)/.dev ## Fix what can be fixed by machine
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev ## Print the measured figures, each with its target
+bench: $(VENV)/.dev ## Print the measured figures, each with its target (BENCH: names, ARGS: for each of them)
+	@$(BIN)/python tools/programs.py
 	$(BIN)/llm-server models install smollm2-135m
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" $(ARGS) || exit 1; done
+
+soak: $(VENV)/.dev ## A million requests, a fifth given up; does anything stay behind? (ARGS: --requests N)
+	@$(BIN)/python tools/programs.py
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+profile: $(VENV)/.dev $(VENV)/.profile ## Show where the time of a request goes (ARGS: --load, --full)
+	@$(BIN)/python tools/programs.py
+	PYTHONPATH=benchmarks $(BIN)/python -m bench.profiling --spy $(VENV)/profile/bin/py-spy $(ARGS)
 
 lock: ## Resolve every dependency anew and pin it with its hashes (Python 3.11 to 3.14, every platform)
 	@$(MAKE) --no-print-directory $(VENV)/.lock
@@ -83,6 +95,12 @@ $(VENV)/.clients: locks/clients.txt | $(BIN)/python
 	@$(BIN)/python -m venv --clear $(VENV)/clients
 	@$(VENV)/clients/bin/python -m pip --disable-pip-version-check --quiet --quiet install --require-hashes --no-deps \
 	  -r locks/clients.txt
+	@touch $@
+
+$(VENV)/.profile: locks/profile.txt | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(VENV)/profile
+	@$(VENV)/profile/bin/python -m pip --disable-pip-version-check --quiet --quiet install --require-hashes --no-deps \
+	  -r locks/profile.txt
 	@touch $@
 
 $(VENV)/.lock: Makefile | $(BIN)/python

@@ -21,10 +21,11 @@ SETS: dict[str, tuple[str, ...]] = {
     "local": ("pyproject.toml", "--extra=local"),
     "build": ("--group=build",),
     "clients": ("--group=clients",),
+    "profile": ("--group=profile",),
 }
 """What each file is resolved from: base is a bare ``pip install .``, build makes the wheel."""
-APART = ("dev", "clients")
-"""Sets that choose their versions themselves: the largest, and what lives in an environment of its own."""
+APART = ("dev", "clients", "profile")
+"""Sets that choose their versions themselves: the largest, and those with environments of their own."""
 
 STYLE = (
     "--universal",

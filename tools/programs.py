@@ -1,4 +1,4 @@
-"""See that the Debian programs that tests start are there; install the missing ones when root.
+"""See that the Debian programs that tests and benchmarks start are there; install the missing ones when root.
 
 One row for each program, with the package that has it and the test that needs it. Without the rights to
 install, the exact command to run is printed and the exit status is 1: no test skips for a missing program.
@@ -11,6 +11,8 @@ import sys
 
 PROGRAMS = {
     "git": "git",  # tests/repository: the files of the project are those that git tracks
+    "nginx": "nginx",  # benchmarks: the mock upstream and the yardstick; tests/benchmarks
+    "wrk": "wrk",  # benchmarks: the load; tests/benchmarks
     "make": "make",  # tests/repository: the commands that the documents name exist
     "shellcheck": "shellcheck",  # tests/repository: .ci/run and the Makefile's shell
 }

@@ -11,12 +11,28 @@ from typing import Any
 
 from llm_server import providers as hosted
 from llm_server.api.application import application
-from llm_server.api.backstage import Backstage
+from llm_server.api.backstage import Backstage, Offline
 from llm_server.api.endpoint import Door
+from llm_server.api.identity import request_id
 from llm_server.api.server import Server
 from llm_server.api.structured import Abilities, Structure
+from llm_server.api.surface import BATCHED
+from llm_server.batching import Grouped, Shared
+from llm_server.batching.offline import Asking, Batches, Files, Local, Remote, Routes, Runner
 from llm_server.catalog import Catalog, Listing
-from llm_server.contract import FormKind, PoolReport, Provider, Secret, State, Target, Way
+from llm_server.contract import (
+    BatchStore,
+    FileStore,
+    FormKind,
+    Handler,
+    Observer,
+    PoolReport,
+    Provider,
+    Secret,
+    State,
+    Target,
+    Way,
+)
 from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.routing import FixedOrder
 from llm_server.settings import LOCAL, Settings
@@ -27,6 +43,8 @@ from llm_server.structured.registry import Registry
 from llm_server.structured.rules import Rules
 from llm_server.structured.stage import Structured
 from llm_server.structured.transforms import Conversions
+from llm_server.telemetry.batches import BatchMetrics
+from llm_server.telemetry.groups import GroupMetrics
 from llm_server.telemetry.log import Redactor, set_up_logging
 from llm_server.telemetry.metrics import Metrics, Sources
 from llm_server.telemetry.observers import Observers
@@ -49,13 +67,15 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     ``metrics_dir`` is where several workers share their numbers.
     """
     sources = _providers(settings)
-    rules = Rules(settings.structured.rules)
-    providers = {name: Structured(each, settings.structured, rules) for name, each in sources.items()}
-    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     metrics = _metrics(settings, sources, metrics_dir)
+    groups, batching = GroupMetrics(metrics.families), settings.batching
+    rules = Rules(settings.structured.rules)
+    grouped = {name: Grouped(each, batching.embeddings, groups) for name, each in sources.items()}
+    formed = {name: Structured(each, settings.structured, rules) for name, each in grouped.items()}
+    providers = {name: Shared(each, batching.single_flight, groups) for name, each in formed.items()}
+    routing = FixedOrder(settings.routing, set(providers), _bare(settings))
     requests = _request_log(settings, metrics)
-    told = (metrics, requests) if settings.telemetry.request_log else (metrics,)
-    observer = Observers(told, lambda name: metrics.families.failures.labels(name).inc())
+    observer = _observer(settings, metrics, requests)
 
     storage = Storage(settings.storage, settings.engine.data_dir)
     registry = Registry(storage.schemas)
@@ -66,18 +86,21 @@ def create(settings: Settings, *, metrics_dir: Path | None = None) -> Server:
     door = Door(handler, observer, settings.api)
     render = metrics.render if settings.telemetry.metrics else None
     conversions = Conversions(settings.structured.transformers)
-    structure = Structure(conversions, inference, _abilities(routing, providers), listing)
+    structure = Structure(conversions, inference, _abilities(routing, formed), listing)
     upstreams = hosted.upstreams(sources.values())
 
     def pools() -> list[tuple[tuple[str, ...], PoolReport]]:
         return [(names, pool.report()) for names, pool in upstreams]
 
-    backstage = Backstage(providers, listing, render, VERSION, registry, structure, pools)
+    offline, runner = _offline(settings, handler, (routing, sources), (storage, metrics))
+    backstage = Backstage(providers, listing, render, VERSION, registry, structure, pools, offline)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncGenerator[None, None]:
         tasks = [asyncio.create_task(_start(provider)) for provider in providers.values()]
         tasks += [asyncio.create_task(requests.run()), asyncio.create_task(metrics.run())]
+        if runner is not None:
+            tasks.append(asyncio.create_task(runner.run()))
         try:
             yield
         finally:
@@ -101,6 +124,29 @@ def _providers(settings: Settings) -> dict[str, Provider]:
 
         providers[LOCAL] = EngineProvider(settings.engine, logging.getLogger("llm_server.engine").info)
     return providers
+
+
+def _offline(
+    settings: Settings,
+    handler: Handler,
+    models: tuple[FixedOrder, Mapping[str, Provider]],
+    kept: tuple[Storage, Metrics],
+) -> tuple[Offline | None, Runner | None]:
+    """Return files and batches, and who runs these; nothing if they are not enabled."""
+    config, (routing, providers), (storage, metrics) = settings.batches, models, kept
+    if not config.enabled:
+        return None, None
+
+    async def stores() -> tuple[FileStore, BatchStore]:
+        return await storage.files(), await storage.batches()
+
+    asking = Asking(handler, BATCHED, settings.api.request_timeout_s, request_id)
+    clients = hosted.batch_clients(providers)
+    runs = Local(asking, config), Remote(clients, asking, config.provider_poll_s)
+    runner = Runner((stores, storage.exists), runs, BatchMetrics(metrics.families), config)
+    files = Files(storage.files, config)
+    routes = Routes(tuple(BATCHED), lambda model: routing.route(model).targets, clients.keys())
+    return Offline(files, Batches(stores, files, routes, runner.wake)), runner
 
 
 def _abilities(routing: FixedOrder, providers: Mapping[str, Structured]) -> Abilities:
@@ -134,6 +180,12 @@ def _metrics(settings: Settings, providers: Mapping[str, Provider], shared: Path
     )
     models = _bare(settings).values()
     return Metrics(settings.telemetry, VERSION, models=models, sources=sources, shared=shared)
+
+
+def _observer(settings: Settings, metrics: Metrics, requests: RequestLog) -> Observers:
+    told: list[Observer] = [metrics] if settings.telemetry.metrics else []
+    told += [requests] if settings.telemetry.request_log else []
+    return Observers(tuple(told), lambda name: metrics.families.failures.labels(name).inc())
 
 
 def _request_log(settings: Settings, metrics: Metrics) -> RequestLog:

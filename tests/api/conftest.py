@@ -22,9 +22,17 @@ from llm_server.structured.registry import Registry
 from llm_server.structured.stage import Structured
 from llm_server.structured.transforms import Conversions
 from llm_server.testing import FakeObserver, FakeProvider, FakeSchemas
-from tests.serving import serving
+from tests.serving import over_both_transports, serving, transport
+
+__all__ = ["transport"]
 
 Serve = Callable[..., Awaitable[aiohttp.ClientSession]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever is served is served by both transports."""
+    if "transport" in metafunc.fixturenames:
+        over_both_transports(metafunc)
 
 
 @pytest.fixture
@@ -53,13 +61,15 @@ def build(provider: FakeProvider, observer: FakeObserver, config: ApiConfig | No
 
 
 @pytest.fixture
-async def serve(provider: FakeProvider, observer: FakeObserver) -> AsyncGenerator[Serve, None]:
+async def serve(
+    provider: FakeProvider, observer: FakeObserver, transport: str
+) -> AsyncGenerator[Serve, None]:
     """Return a function that serves the application and returns a client for it."""
     async with AsyncExitStack() as stack:
 
-        async def start(**limits: float) -> aiohttp.ClientSession:
+        async def start(idle_s: float = 5, **limits: float | str) -> aiohttp.ClientSession:
             app = build(provider, observer, ApiConfig.model_validate(limits))
-            url = await stack.enter_async_context(serving(app))
+            url = await stack.enter_async_context(serving(app, idle_s=idle_s))
             return await stack.enter_async_context(aiohttp.ClientSession(url))
 
         yield start

@@ -120,7 +120,9 @@ async def test_what_is_not_there_is_said(
         assert (await response.json())["type"] == "error"
 
 
-async def test_stopping_ends_streams_in_band(provider: FakeProvider, observer: FakeObserver) -> None:
+async def test_stopping_ends_streams_in_band(
+    provider: FakeProvider, observer: FakeObserver, transport: str
+) -> None:
     provider.gate = asyncio.Event()
     provider.gate.set()
     async with aiohttp.ClientSession() as client:

@@ -139,6 +139,8 @@ AWAY = frozenset({ErrorKind.UPSTREAM_UNREACHABLE, ErrorKind.UPSTREAM_TRUNCATED})
 LATE = frozenset({ErrorKind.UPSTREAM_TIMEOUT})
 CUT = frozenset({ErrorKind.UPSTREAM_TRUNCATED})
 INVALID = frozenset({ErrorKind.UPSTREAM_INVALID})
+HOLDING = "429 with a long retry-after"
+"""It says something of the whole upstream, which is left alone for so long."""
 INCOMPLETE = CUT | INVALID
 """A whole answer that ends too soon may be seen as either: HTTP's length is missed, or JSON's end."""
 
@@ -148,7 +150,7 @@ FAULTS: dict[str, Fault] = {
     "reset": Fault(reset, AWAY),
     "not HTTP": Fault(alien, INVALID | AWAY),
     "429 with a short retry-after": Fault(status(429, **{"retry-after-ms": "20"}), LIMITED),
-    "429 with a long retry-after": Fault(status(429, **{"retry-after": "70"}), LIMITED, again=False),
+    HOLDING: Fault(status(429, **{"retry-after": "70"}), LIMITED, again=False),
     "429 without retry-after": Fault(status(429), LIMITED),
     "500": Fault(status(500), FAILED),
     "503": Fault(status(503), OVERLOADED),

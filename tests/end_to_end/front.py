@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,10 @@ RESULT = re.compile(rb'"tool_result"|"functionResponse"|"role": ?"tool"')
 
 AT_ONCE: dict[str, Any] = {"log_flush_s": 0.01}
 QUIET: dict[str, Any] = {"engine": {"enabled": False}, "discover": False, "telemetry": AT_ONCE}
+
+
+UNDAUNTED: dict[str, Any] = {"breaker": {"enabled": False}, "obey_quotas": False}
+"""A pool that asks again and again, whatever the upstream has answered."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,15 @@ def provider(up: Upstream, vendor: str, **more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def fronting(providers: Mapping[str, Any], **sections: Any) -> AsyncGenerator[Front, None]:
-    """Serve an application with these providers, and further sections of the settings."""
-    settings = Settings.model_validate({**QUIET, "providers": dict(providers), **sections})
-    async with serving(create(settings)) as url, aiohttp.ClientSession(url) as http:
-        yield Front(url, http)
+    """Serve an application with these providers, and further sections of the settings.
+
+    Its database is in a folder of its own, unless the sections name another one.
+    """
+    with TemporaryDirectory() as folder:
+        kept = {"storage": {"url": f"sqlite:///{folder}/llm-server.db"}}
+        settings = Settings.model_validate({**QUIET, **kept, "providers": dict(providers), **sections})
+        async with serving(create(settings)) as url, aiohttp.ClientSession(url) as http:
+            yield Front(url, http)
 
 
 def asked_case(vendor: str, request: Request) -> Answer:

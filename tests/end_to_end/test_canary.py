@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.front import CANARY, before, fronting
+from tests.end_to_end.front import CANARY, UNDAUNTED, before, fronting
 from tests.upstreams.cases import VENDORS, Refusal, load, refusals
 from tests.upstreams.script import Close, Head, Raw, Script, garbage_event, play
 
@@ -44,7 +44,7 @@ async def test_the_key_is_in_no_answer_no_metric_and_no_log(
     answers = [tattling(row) for row in refusals(vendor)] + STREAMS
     seen: list[str] = []
     scripts = [each for each in answers for _ in ASK]
-    async with before(vendor, *scripts, scripts[-1]) as (front, up):
+    async with before(vendor, *scripts, scripts[-1], pool=UNDAUNTED) as (front, up):
         for at in range(len(answers)):
             for path, body in ASK.items():
                 asked = {**body, "model": f"{vendor}/x", "stream": bool(at % 2)}

@@ -10,7 +10,7 @@ import pytest
 
 from llm_server.contract import Again, ErrorKind
 from tests.end_to_end.conftest import World
-from tests.end_to_end.front import Front, before, fronting, provider
+from tests.end_to_end.front import UNDAUNTED, Front, before, fronting, provider
 from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
 from tests.upstreams.cases import VENDORS, load, refusal, refusals
 from tests.upstreams.clients import collect
@@ -290,7 +290,8 @@ async def test_a_break_after_content_is_not_tried_elsewhere() -> None:
 async def test_every_vendors_refusals_become_the_callers_errors(vendor: str) -> None:
     """Through both dialects: a status that fits, and an envelope that its SDK reads."""
     rows = refusals(vendor)
-    async with before(vendor, *[row for row in rows for _ in ASK], rows[-1], retry=ONCE) as (front, up):
+    answers = [row for row in rows for _ in ASK]
+    async with before(vendor, *answers, rows[-1], retry=ONCE, pool=UNDAUNTED) as (front, up):
         for row in rows:
             for caller, (path, body) in ASK.items():
                 async with front.http.post(path, json={**body, "model": f"{vendor}/x"}) as response:

@@ -100,10 +100,16 @@ def test_every_route_is_documented_with_models_and_examples() -> None:
         "/v1/embeddings",
         "/v1/messages",
         "/v1/messages/count_tokens",
+        "/v1/files",
+        "/v1/batches",
+        "/v1/batches/{batch_id}/cancel",
         "/v1/schemas",
         "/v1/schemas/infer",
         "/v1/structured-completions",
     }
+    forms = asking.pop("/v1/files")["requestBody"]["content"]
+    assert forms["multipart/form-data"]["schema"]["required"] == ["file", "purpose"]
+    assert "requestBody" not in asking.pop("/v1/batches/{batch_id}/cancel")
     for operation in asking.values():
         request = operation["requestBody"]["content"]["application/json"]["schema"]
         name = request["$ref"].rpartition("/")[2]

@@ -108,7 +108,7 @@ def test_the_configuration_loads(tmp_path: Path) -> None:
     path.write_text(example, encoding="utf-8")
     settings = load(config=path, env={"GROQ_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}).settings
     assert settings.providers.keys() == {"groq", "anthropic", "my-vllm"}
-    assert settings.models["fast"] == ("groq/llama-3.3-70b-versatile", "my-vllm/llama-3.3-70b")
+    assert settings.models["fast"].targets == ("groq/llama-3.3-70b-versatile", "my-vllm/llama-3.3-70b")
 
 
 def test_the_table_of_providers_is_current() -> None:

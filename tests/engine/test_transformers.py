@@ -31,13 +31,14 @@ from llm_server.contract import (
     Text,
     TextDelta,
     Way,
+    fold,
 )
 from llm_server.engine import pytorch
 from llm_server.engine.provider import EngineProvider
 from llm_server.engine.steering import Rein
 from llm_server.structured.abilities import abilities
 from llm_server.structured.stage import Structured
-from tests.engine.calling import completion, events, whole
+from tests.engine.calling import chunks, completion, events, whole
 from tests.engine.scripted import CONTEXT, ENDLESS, MODEL, WORDS, Scripted, config, opened
 
 NUMBERS = OutputFormat(kind="grammar", grammar="start: /[0-9]{12}/")
@@ -109,6 +110,28 @@ async def test_a_seed_is_an_answer_whoever_else_is_answered(engine: EngineProvid
     together = [choice.text for choice in await asyncio.gather(*(only(engine, call) for call in calls))]
     assert together == alone
     assert alone[0] == alone[2] != alone[1]
+
+
+async def test_many_prompts_are_in_one_batch_with_whoever_else_is_answered(
+    engine: EngineProvider, model: Scripted
+) -> None:
+    prompts = ("one", "two")
+    model.wishes |= {"one": "1111", "two": "2222", "Hello": "3333"}
+    model.meeting = Barrier(3)  # every token of the three at the same time, or the test would not end
+    call = completion(*prompts, temperature=0.0).altered(model=MODEL)
+    many, other = await asyncio.gather(whole(engine, call), only(engine, chat(temperature=0.0)))
+    assert [choice.text for choice in many.choices] == ["1111", "2222"]
+    assert other.text == "3333"
+
+
+async def test_more_prompts_than_slots_take_turns(engine: EngineProvider, model: Scripted) -> None:
+    prompts = [f"number {at:02}" for at in range(20)]
+    model.wishes |= {prompt: f"said {at}" for at, prompt in enumerate(prompts)}
+    answer = await whole(engine, completion(*prompts, temperature=0.0).altered(model=MODEL))
+    assert [choice.text for choice in answer.choices] == [f"said {at}" for at in range(20)]
+    streamed = completion(*prompts, stream=True, temperature=0.0).altered(model=MODEL)
+    told = fold(await chunks(engine, streamed))
+    assert (told.choices, told.usage) == (answer.choices, answer.usage)
 
 
 async def test_limits(engine: EngineProvider) -> None:

@@ -104,6 +104,15 @@ async def test_the_next_target_wins_when_the_first_is_slow() -> None:
     assert (a.open, b.open) == (0, 0)
 
 
+async def test_who_has_lost_is_closed_before_the_winner_is_heard() -> None:
+    handler, _, (a, b) = await known("a", "b")
+    a.usual(60.0)
+    answers = handler(CALL, Context(request_id="r"))
+    await anext(answers)
+    assert (a.open, b.open) == (0, 1)
+    await answers.aclose()
+
+
 async def test_the_first_may_win_all_the_same() -> None:
     handler, _, (a, b) = await known("a", "b")
     a.usual(1.5)
@@ -156,6 +165,17 @@ async def test_hedges_are_paid_for_from_the_budget() -> None:
     assert 0 < len(b.calls) <= 0.25 * (30 + ENOUGH)
 
 
+async def test_a_target_that_has_become_slow_is_known_to_be_so_although_it_loses() -> None:
+    handler, time, (a, _) = await known("a", "b")
+    a.usual(9.0)
+    took_s = []
+    for _ in range(40):
+        began_s = time.now_s
+        await collect(handler(CALL, Context(request_id="r")))
+        took_s.append(time.now_s - began_s)
+    assert took_s[-1] > took_s[0] + 0.5 * USUAL_S
+
+
 async def test_nothing_is_hedged_when_there_is_no_time_left() -> None:
     handler, time, (a, b) = await known("a", "b")
     a.usual(1.1)
@@ -187,7 +207,7 @@ async def test_a_cancel_in_a_race_closes_both() -> None:
 
 async def test_a_bug_in_a_race_is_raised() -> None:
     handler, _, (a, _) = await known("a", "b")
-    a.steps = None  # type: ignore[assignment]  # a bug
+    a.steps = None  # type: ignore[assignment]  # stands for any bug in a provider
     with pytest.raises(TypeError):
         await collect(handler(CALL, Context(request_id="r")))
     assert a.open == 0

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from llm_server.contract import (
     Again,
     Answer,
+    Call,
     ChatCall,
     Chunk,
     Context,
     ErrorKind,
+    Events,
     Facts,
     Finish,
     FinishReason,
@@ -34,6 +36,11 @@ ANYWHERE = [kind for kind in ErrorKind if kind.again is Again.ANYWHERE]
 Step = Answer | ServerError
 
 
+def failure(kind: ErrorKind, after_s: float | None = None) -> ServerError:
+    """Return a failure as an upstream tells it, with a status; what is refused here has none."""
+    return ServerError(kind, "no", retry_after_s=after_s).at("", kind.status)
+
+
 def failing(
     name: str, *kinds: ErrorKind, after_s: float | None = None, then: tuple[Step, ...] = OK
 ) -> FakeProvider:
@@ -41,14 +48,14 @@ def failing(
     left = list(kinds)
 
     def script(_: object) -> tuple[Step, ...]:
-        return (ServerError(left.pop(0), "no", retry_after_s=after_s),) if left else then
+        return (failure(left.pop(0), after_s),) if left else then
 
     return FakeProvider(name, script)
 
 
 def always(name: str, kind: ErrorKind, after_s: float | None = None) -> FakeProvider:
     """Return a provider that fails for ever."""
-    return FakeProvider(name, lambda _: (ServerError(kind, "no", retry_after_s=after_s),))
+    return FakeProvider(name, lambda _: (failure(kind, after_s),))
 
 
 def ctx(**more: object) -> Context:
@@ -157,6 +164,20 @@ async def test_when_all_are_ejected_the_one_that_is_due_soonest_is_asked_all_the
     assert (seen.desperate, time.slept_s) == (True, [])
 
 
+async def test_a_target_that_is_held_back_here_is_not_asked_again_and_costs_nothing() -> None:
+    held = FakeProvider(
+        "a", lambda _: (ServerError(ErrorKind.UPSTREAM_RATE_LIMITED, "held", retry_after_s=1.0),)
+    )
+    handler, time = routing([held], budget_floor_per_s=0)
+    _, error = await outcome(handler(CALL, context := ctx()))
+    assert error is not None
+    assert (error.retry_after_s, tried(context), time.slept_s) == (1.0, ["a"], [])
+    ejected = FakeProvider("b", lambda _: (ServerError(ErrorKind.UNAVAILABLE, "open", retry_after_s=9.0),))
+    handler, _ = routing([held, ejected])
+    await outcome(handler(CALL, context := ctx()))
+    assert (tried(context), context.desperate) == (["a", "b", "b"], True)
+
+
 async def test_one_ejected_target_alone_is_left_alone() -> None:
     handler, _ = routing([always("a", ErrorKind.UNAVAILABLE, 9.0)])
     _, error = await outcome(handler(CALL, context := ctx()))
@@ -222,6 +243,14 @@ async def test_the_special_targets_are_taken_once_and_only_if_they_can() -> None
     assert (error.kind, unable.calls) == (ErrorKind.CONTEXT_OVERFLOW, [])
 
 
+async def test_a_detour_is_not_left_for_the_targets_before_it() -> None:
+    a, b = always("a", ErrorKind.UPSTREAM_ERROR), always("b", ErrorKind.CONTEXT_OVERFLOW)
+    c = failing("c", ErrorKind.UPSTREAM_OVERLOADED)
+    handler, _ = routing([a, b, c], route={"on_context_overflow": ["c/m"]}, attempts=4)
+    assert await collect(handler(CALL, context := ctx())) == list(OK)
+    assert tried(context) == ["a", "b", "c", "c"]
+
+
 async def test_a_call_too_long_for_a_target_does_not_go_there_if_there_is_room_elsewhere() -> None:
     small = FakeProvider("a", lambda _: OK, Facts(context_tokens=100))
     large = FakeProvider("c", lambda _: OK, Facts(context_tokens=100_000))
@@ -262,6 +291,27 @@ async def test_the_budget_ends_what_the_attempts_would_allow() -> None:
     assert 200 <= len(a.calls) <= 200 * 1.1
 
 
+async def test_requests_that_went_well_pay_for_those_that_do_not() -> None:
+    a = failing("a")
+    handler, _ = routing([a], budget_share=0.1, budget_floor_per_s=0)
+    for _ in range(10):
+        await collect(handler(CALL, ctx()))
+    a.script = failing("a", ErrorKind.UPSTREAM_ERROR).script
+    assert await collect(handler(CALL, context := ctx())) == list(OK)
+    assert tried(context) == ["a", "a"]
+
+
+async def test_a_target_that_is_down_is_not_asked_for_nothing_until_it_has_answered() -> None:
+    a, b = always("a", ErrorKind.UPSTREAM_ERROR), failing("b", *[ErrorKind.UPSTREAM_ERROR] * 3)
+    handler, _ = routing([a, b], budget_share=0, budget_floor_per_s=0)
+    for _ in range(5):
+        _, error = await outcome(handler(CALL, ctx()))
+        assert error is not None
+    assert len(b.calls) == 3
+    await collect(handler(ChatCall(model="b/m", stream=True, messages=CALL.messages), ctx()))
+    assert await collect(handler(CALL, ctx())) == list(OK)
+
+
 async def test_a_healthy_target_takes_over_whatever_the_budget_says() -> None:
     a, b = always("a", ErrorKind.UPSTREAM_ERROR), FakeProvider("b", lambda _: OK)
     handler, _ = routing([a, b], budget_share=0, budget_floor_per_s=0)
@@ -277,6 +327,16 @@ async def test_when_all_fail_the_budget_bounds_the_calls() -> None:
         await outcome(handler(CALL, ctx()))
     calls = sum(len(each.calls) for each in providers)
     assert calls <= 500 * 1.2 + 2 * 3, "and three to each until they are known to be down"
+
+
+async def test_a_provider_that_refuses_at_once_is_an_attempt_like_any_other() -> None:
+    class Hasty(FakeProvider):
+        def __call__(self, call: Call, ctx: Context) -> Events:
+            raise ServerError(ErrorKind.UPSTREAM_AUTH, "no key")
+
+    handler, _ = routing([Hasty("a"), FakeProvider("b", lambda _: OK)])
+    assert await collect(handler(CALL, context := ctx())) == list(OK)
+    assert [attempt.error for attempt in context.attempts] == [ErrorKind.UPSTREAM_AUTH, None]
 
 
 KINDS = st.sampled_from(["ok", "late", "silent", *(kind.value for kind in ErrorKind)])
@@ -299,7 +359,7 @@ async def test_whatever_happens_there_is_one_answer_of_one_attempt_or_one_error(
                 return said, ServerError(ErrorKind.UPSTREAM_TRUNCATED, "cut")
             case "silent":
                 return (END,)
-        return (ServerError(ErrorKind(what), "no", retry_after_s=chance * 10),)
+        return (failure(ErrorKind(what), chance * 10),)
 
     providers = []
     for at, script in enumerate(scripts):

@@ -278,3 +278,10 @@ def test_embedding_calls() -> None:
     # Numbers are asked for where base64 is unknown; they are packed on the way out.
     assert sent(own, row("together")) == {"model": "m", "input": "a", "dimensions": 8, "x": 1}
     assert encode(own, row("together")).dropped == ()
+
+
+def test_a_group_of_embedding_calls_keeps_what_they_have_in_common() -> None:
+    raw = b'{"model":"public","input":"a","dimensions":8,"x":1}'
+    call = EmbedCall(model="m", dialect="openai", raw=raw, inputs=("a",), dimensions=8)
+    group = call.amend(inputs=("a", "b"))
+    assert sent(group, row("openai")) == {"model": "m", "input": ["a", "b"], "dimensions": 8, "x": 1}

@@ -116,6 +116,26 @@ async def test_all_prompts_are_asked_at_once() -> None:
     assert len(fake.calls) == 3
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_many_prompts_are_asked_some_at_a_time_and_answered_in_order(stream: bool) -> None:
+    fake = FakeProvider(script=streamed if stream else spoken)
+    fake.gate = asyncio.Event()
+    texts = [f"p{at}" for at in range(prompts.MAX_PROMPTS)]
+    chats = prompts.as_chats(text_call(*texts, stream=stream), Facts())
+    task = asyncio.create_task(collect(prompts.answer(chats, asker(fake))))
+    await fake.asked.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert fake.open == len(fake.calls) == prompts.AT_ONCE
+    fake.gate.set()
+    answers = await task
+    whole = fold([each for each in answers if isinstance(each, Chunk)]) if stream else answers[0]
+    assert isinstance(whole, Completion)
+    assert [choice.text for choice in whole.choices] == [text if stream else f"{text}0" for text in texts]
+    assert whole.usage == Usage(input_tokens=len(texts), output_tokens=2 * len(texts))
+    assert fake.open == 0
+
+
 async def test_streams_are_interleaved_under_their_own_numbers_without_frames() -> None:
     chats = prompts.as_chats(text_call("a", "b", "c", stream=True), Facts())
     answers = await collect(prompts.answer(chats, asker(FakeProvider(script=streamed))))

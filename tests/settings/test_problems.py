@@ -16,7 +16,7 @@ KEY = "sk-test-1234567890"
         (
             "discover: true\nxyz: 1",
             "2: xyz is unknown; known here: server, api, discover, providers, models, "
-            "retry, default_model, engine, pool, structured, storage, telemetry",
+            "retry, default_model, engine, pool, batching, structured, batches, storage, telemetry",
         ),
         (
             "models:\n  a:\n    targets: [local/x]\n    retires: {}",
@@ -91,7 +91,7 @@ def test_all_problems_are_told_together_in_the_order_of_the_file(complaints: Com
     assert complaints(text, env, telemetry__log_level=("--log-level", "loud")) == [
         "llm-server.yaml:1: server.port should be a valid integer, got 'x'",
         "llm-server.yaml:2: prot is unknown; known here: server, api, discover, providers, models, "
-        "retry, default_model, engine, pool, structured, storage, telemetry",
+        "retry, default_model, engine, pool, batching, structured, batches, storage, telemetry",
         "llm-server.yaml:3: server is written twice, first in line 1",
         "llm-server.yaml:5: providers.a.api_key needs the environment variable NONE, which is not set",
         "environment LLM_SERVER__POOL__: should be LLM_SERVER__SECTION__KEY",

@@ -82,6 +82,26 @@ async def test_a_populated_database_keeps_its_rows_through_a_migration(tmp_path:
         assert broken == []
 
 
+async def test_the_first_revision_with_rows_becomes_the_newest(tmp_path: Path) -> None:
+    with connected(tmp_path / "llm-server.db") as connection:
+        upgrade(connection, "0001")
+        row = "INSERT INTO schemas VALUES ('a', 'A', '', 'none', 5)"
+        versions = "INSERT INTO schema_versions VALUES ('a', 1, '{}', 'd', '[]', 5, NULL)"
+        for statement in (row, versions):
+            connection.execute(text(statement))
+        connection.commit()
+        assert revision(connection) == "0001"
+    storage = Storage(StorageConfig(), tmp_path)
+    kept = await (await storage.schemas()).find("a")
+    assert kept is not None
+    assert kept.versions == (1,)
+    assert await (await storage.batches()).page("", None, 9) == ()
+    await storage.close()
+    with connected(tmp_path / "llm-server.db") as connection:
+        assert revision(connection) == HEAD
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     storage = Storage(StorageConfig(), tmp_path)
     await (await storage.schemas()).add(about(), version(1))

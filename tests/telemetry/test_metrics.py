@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from llm_server.contract import Attempt, Context, ErrorKind, ServerError, State, Target, Usage
 from llm_server.telemetry.config import TelemetryConfig
+from llm_server.telemetry.groups import GroupMetrics
 from llm_server.telemetry.metrics import Metrics, Sources
 
 ROUTE = "/v1/chat/completions"
@@ -274,12 +275,44 @@ def test_code_and_documentation_agree() -> None:
     assert len(rows) == len(documented)
 
 
+def test_a_shared_answer_is_billed_once() -> None:
+    metrics = make()
+    usage = Usage(input_tokens=7, output_tokens=5)
+    payer, other = context(attempt()), context(attempt())
+    other.shared = True
+    observe(metrics, payer, usage)
+    observe(metrics, other, usage)
+    got = scrape(metrics)
+    for kind, tokens in (("input", 7), ("output", 5)):
+        labels = {"provider": "p", "model": "m", "kind": kind}
+        assert value(got, "tokens_total", **labels) == tokens
+        assert value(got, "shared_tokens_total", **labels) == tokens
+    assert value(got, "requests_total", route=ROUTE, provider="p", model="m", status="200") == 2
+
+
+def test_what_was_batched_is_counted() -> None:
+    metrics = make()
+    batches = GroupMetrics(metrics.families)
+    batches.sent("p", 1)
+    batches.sent("p", 5)
+    batches.waited("p", (0.001, 0.002, 0.003), 1)
+    batches.waited("p", (0.004,), 3)  # taken apart, it saved nothing
+    batches.shared("p")
+    got = scrape(metrics)
+    assert value(got, "batch_texts_sum", provider="p") == 6
+    assert value(got, "batch_texts_count", provider="p") == 2
+    assert value(got, "batch_wait_seconds_count", provider="p") == 4
+    assert value(got, "batch_wait_seconds_sum", provider="p") == pytest.approx(0.01)
+    assert value(got, "batch_calls_saved_total", provider="p") == 2
+    assert value(got, "shared_requests_total", provider="p") == 1
+
+
 def test_names_follow_the_conventions() -> None:
     for family in _families(make()):
         (described,) = family.describe()
         assert described.name.startswith("llm_server_")
         if described.type == "histogram":
-            assert described.name.endswith("_seconds")
+            assert described.name.endswith(("_seconds", "_texts"))
 
 
 async def test_one_worker_has_nothing_to_keep_fresh() -> None:

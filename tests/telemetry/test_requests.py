@@ -90,6 +90,11 @@ async def test_a_line_tells_the_story_of_a_request() -> None:
     }
 
 
+async def test_a_line_tells_whose_tokens_another_request_pays() -> None:
+    line = await one_line(context(shared=True), Usage(input_tokens=7))
+    assert (line["shared"], line["input_tokens"]) == (True, 7)
+
+
 async def test_an_attempt_tells_what_it_spent_for_nothing() -> None:
     wasted = Usage(input_tokens=30, output_tokens=15)
     line = await one_line(context(attempts=[Attempt(provider="p", model="m", wasted=wasted)]))

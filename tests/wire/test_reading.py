@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -274,11 +275,61 @@ def test_fields_that_nobody_reads_must_be_utf8_too(extra: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", ['"model": "other"', '"mod\\u0065l": "other"', '"\\u006dodel": "other", "text": "\\u0041"']
+    ("extra", "name"),
+    [
+        ('"model": "other"', "model"),
+        ('"mod\\u0065l": "other"', "model"),
+        ('"\\u006dodel": "other", "text": "\\u0041"', "model"),
+        ('"made_up": 1, "made_up": 1', "made_up"),
+        ('"deep": [{"a": [{"b": 1, "c": 2, "b": 3}]}]', "b"),
+        ('"deep": ' + "[" * 62 + '{"":1,"":2}' + "]" * 62, ""),
+        ('"' + "x" * 200 + '": 1, "' + "x" * 200 + '": 1', "x" * 64),
+    ],
 )
-def test_a_second_model_is_refused(extra: str) -> None:
-    error = refusal(OPENAI_CHAT, said()[:-1] + b"," + extra.encode() + b"}")
-    assert error.message == "model: this field is given more than once."
+def test_a_name_given_twice_is_refused_at_every_level(extra: str, name: str) -> None:
+    body = said()[:-1] + b"," + extra.encode() + b"}"
+    error = refusal(OPENAI_CHAT, body)
+    found = re.fullmatch(
+        rf"{name}: this field is given more than once at line 1, column (\d+)\.", error.message
+    )
+    assert found, error.message
+    assert len(body) - len(extra) <= int(found[1]) <= len(body)
+    assert error.param == name
+
+
+@given(st.recursive(st.integers(), lambda inner: st.dictionaries(st.text(max_size=3), inner, max_size=3)))
+def test_equal_names_in_different_objects_are_no_fault(value: Any) -> None:
+    body = said(metadata_={"a": [value, value, {"b": value}]}, other=[value])
+    assert OPENAI_CHAT.decode(body, {}).raw == body
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000])
+def test_a_number_that_hides_what_follows_is_refused(number: str) -> None:
+    """jiter stops there, msgspec would not: a second model behind it must not pass."""
+    body = said()[:-1] + f', "x": {number}, "model": "other"}}'.encode()
+    assert refusal(OPENAI_CHAT, body).kind is ErrorKind.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "nan"])
+@pytest.mark.parametrize("where", ['"temperature": {}', '"made_up": [{{"a": {}}}]'])
+def test_numbers_that_json_lacks_are_refused(value: str, where: str) -> None:
+    body = said()[:-1] + b", " + where.format(value).encode() + b"}"
+    assert re.search(r"not valid JSON: .* at line 1, column \d+", refusal(OPENAI_CHAT, body).message)
+
+
+CROWDS = {
+    "arrays": "[" + "[]," * 300_000 + "[]]",
+    "members": "{" + ",".join(f'"{at}":1' for at in range(300_000)) + "}",
+    "values": "[" + "1," * 1_100_000 + "1]",
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_millions_of_small_values_are_refused_unread(name: str) -> None:
+    body = said()[:-1] + b', "x": ' + CROWDS[name].encode() + b"}"
+    assert "250000 arrays" in refusal(OPENAI_CHAT, body).message
+    text = said(user=CROWDS[name])
+    assert OPENAI_CHAT.decode(text, {}).raw == text
 
 
 def test_the_word_model_elsewhere_is_not_a_second_model() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from llm_server.api import models, operations, pools, registry, structured
+from llm_server.api import batches, files, models, operations, pools, registry, structured
 from llm_server.api.backstage import Backstage
 from llm_server.api.endpoint import Door
 from llm_server.api.pages import add_docs
@@ -39,6 +39,9 @@ def application(door: Door, backstage: Backstage, lifespan: Lifespan | None = No
     server.include_router(registry.router(backstage.schemas))
     server.include_router(structured.router(door, backstage.structure))
     server.include_router(pools.router(backstage.pools))
+    if backstage.offline is not None:
+        server.include_router(files.router(backstage.offline.files))
+        server.include_router(batches.router(backstage.offline.batches))
     server.include_router(operations.router(backstage))
     return server
 

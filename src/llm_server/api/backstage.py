@@ -1,9 +1,12 @@
 """What the control-plane routes look at."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from llm_server.api.batches import Batches
+from llm_server.api.files import Files
 from llm_server.api.models import Listing
 from llm_server.api.pools import Pools
 from llm_server.api.registry import Schemas
@@ -14,8 +17,18 @@ Metrics = Callable[[str], tuple[bytes, str]]
 """Takes the ``Accept`` header, returns the exposition and its content type."""
 
 
+class Offline(NamedTuple):
+    """Files, and the batches that are run from them."""
+
+    files: Files
+    batches: Batches
+
+
 class Backstage(Struct, frozen=True):
-    """The parts of the server, for the routes that tell of them. Without ``metrics`` none are served."""
+    """The parts of the server, for the routes that tell of them.
+
+    Without ``metrics`` there is no route for them, without ``offline`` none for files and batches.
+    """
 
     providers: Mapping[str, Provider]
     listing: Listing
@@ -24,3 +37,4 @@ class Backstage(Struct, frozen=True):
     schemas: Schemas
     structure: Structure
     pools: Pools = tuple
+    offline: Offline | None = None

@@ -32,6 +32,10 @@ CHUNK_BYTES = 16
 """What a chunk may have around it on average, besides twice the limit on headers for all together: chunk
 extensions and trailers are read and dropped, of which a client can send any number (CVE-2023-39326)."""
 
+LINGER_S = 2.0
+"""Seconds for which what a refused client still sends is dropped, before its connection is closed (nginx.org,
+ngx_http_core_module, lingering_close)."""
+
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 """RFC 3986, 3.2.2 and 3.2.3; empty is allowed (RFC 9110, 7.2)."""
 
@@ -71,6 +75,8 @@ class Connection(HttpToolsProtocol):
         """Bytes that came since the last request was complete, without those that came with its end."""
         self._body_bytes = 0
         self._body_parts = 0
+        self._upgrades = False
+        """Whether the request that is received wants to upgrade, and will be parsed again without that."""
         self._good_host: str | None = ""
         self.answering: RequestResponseCycle | None = None
         self._refusal: RefusedError | None = None
@@ -122,19 +128,35 @@ class Connection(HttpToolsProtocol):
         self.expect()
 
     def _feed(self, data: bytes) -> None:
-        """Parse ``data``; a wish to upgrade is ignored (RFC 9110, 7.8), what follows it is HTTP as before."""
+        """Parse ``data``."""
         while data:
             try:
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
+                data = self._without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserCallbackError as error:
                 if isinstance(error.__context__, RefusedError):
                     raise error.__context__ from None
                 raise RefusedError(400, "The request's target is not valid.") from error
             except httptools.HttpParserError as error:
                 raise RefusedError(400, f"This is not valid HTTP: {error}.") from error
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head of the request to be parsed again: a wish to upgrade is ignored (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for another protocol, and would lose the body.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise RefusedError(400, "This is no proxy.")
+        kept = []
+        for name, value in self.headers:
+            if name == b"connection":
+                kept.append(b"connection: close\r\n" if b"close" in value.lower() else b"")
+            elif name != b"upgrade":
+                kept.append(b"%b: %b\r\n" % (name, value))
+        return b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *kept, b"\r\n"])
 
     def _check_size(self) -> None:
         """Refuse a request that has too much besides its body."""
@@ -161,8 +183,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Check the headers, then let uvicorn start the application."""
-        self.check_head(headers_of(self.headers))
-        self.to_asgi()
+        if self.check_head(headers_of(self.headers)):
+            self.to_asgi()
 
     def to_asgi(self) -> None:
         """Let uvicorn go on with the request whose headers are complete."""
@@ -172,10 +194,15 @@ class Connection(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        # uvicorn stops reading while requests wait and would miss the leaving; here they have a bound.
+        self.flow.resume_reading()
 
-    def check_head(self, headers: Mapping[str, str]) -> None:
-        """Note that the headers are complete; raises ``RefusedError`` for what must not be answered."""
-        self._in_head = False
+    def check_head(self, headers: Mapping[str, str]) -> bool:
+        """Note that the headers are complete; return false if they will come again without an upgrade.
+
+        Raises:
+            RefusedError: this must not be answered.
+        """
         self.version = version = self.parser.get_http_version()
         host = headers.get("host")
         if host != self._good_host or version != "1.1":
@@ -188,6 +215,9 @@ class Connection(HttpToolsProtocol):
             raise RefusedError(431, f"The headers are larger than the limit of {limit} bytes.")
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RefusedError(400, f"More than {MAX_PIPELINED} requests wait for their answers.")
+        self._upgrades = self.parser.should_upgrade()
+        self._in_head = self._upgrades
+        return not self._upgrades
 
     def _check_host(self, host: str | None, version: str) -> None:
         if version not in {"1.1", "1.0"}:
@@ -214,12 +244,15 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is complete."""
-        self.end_message()
-        super().on_message_complete()
+        if self.end_message():
+            super().on_message_complete()
 
-    def end_message(self) -> None:
-        """Note that the request is complete: what comes now is the next one."""
+    def end_message(self) -> bool:
+        """Note that the request is complete; return false if it will come again without an upgrade."""
+        if self._upgrades:
+            return False
         self._receiving, self._in_head, self._fed = False, True, 0
+        return True
 
     # What is answered
 
@@ -257,7 +290,7 @@ class Connection(HttpToolsProtocol):
 
     def expect(self) -> None:
         """Set the time until which something must happen, from what the connection is at."""
-        if self.flow.write_paused or self.transport.is_closing():
+        if self.flow.write_paused or self.transport.is_closing() or self._refusal is not None:
             return
         limits, now_s = self.limits, time.perf_counter()
         if self.is_answering():
@@ -286,9 +319,9 @@ class Connection(HttpToolsProtocol):
         """Close the connection, whose time has come; a request that has begun is told so."""
         if self.transport.is_closing() or self.flow.write_paused or self.transport.get_write_buffer_size():
             self.transport.abort()  # closing waits for a client that does not read
-        elif self.flow.read_paused:
+        elif self.flow.read_paused and self._refusal is None:
             self.timer.set(time.perf_counter() + self.limits.body_idle_timeout_s)  # it waits for us
-        elif self._receiving and not self._answered_early():
+        elif self._receiving and self._refusal is None and not self._answered_early():
             self._refuse(RefusedError(408, "The request did not come to its end in time."))
         else:
             self.transport.close()
@@ -318,10 +351,14 @@ class Connection(HttpToolsProtocol):
         begun = cycle is not None and not cycle.response_complete and cycle.response_started
         if not begun and not self._answered_early():
             self.transport.write(self._rendered(refusal))
-        self.transport.close()
+        if self.transport.can_write_eof():
+            # What has not been read when a socket is closed makes the client lose what it was told.
+            self.transport.write_eof()
+        else:
+            self.transport.close()
         if cycle is not None and not cycle.response_complete:
             self.abandon(cycle)
-        self.timer.set(time.perf_counter() + self.limits.send_timeout_s)
+        self.timer.set(time.perf_counter() + LINGER_S)
 
     def _rendered(self, refusal: RefusedError) -> bytes:
         body = OPENAI_CHAT.error(ServerError(ErrorKind.INVALID_REQUEST, refusal.message), "")

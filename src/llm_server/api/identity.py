@@ -4,11 +4,21 @@ import os
 import time
 from collections.abc import Iterator
 
+from starlette.requests import Request
+
 IDENTITY = "llm_server.request_id"
 """Where the scope of a control route's request has its id."""
 
 _AT_ONCE = 256
 """Ids whose randomness is drawn at once: one call of the system costs more than making an id."""
+TENANT = "llm_server.tenant"
+"""Where the scope of a control route's request has the caller's tenant, where callers are told apart."""
+
+
+def tenant_of(request: Request) -> str:
+    """Return whose files and batches a request may see; empty where callers are not told apart."""
+    tenant: str = request.scope.get(TENANT, "")
+    return tenant
 
 
 def request_id() -> str:

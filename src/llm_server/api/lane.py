@@ -41,7 +41,8 @@ class Lane(Connection):
     def on_headers_complete(self) -> None:
         """Take a request to a hot route; leave others to ASGI."""
         headers = headers_of(self.headers)
-        self.check_head(headers)
+        if not self.check_head(headers):
+            return
         endpoint = self._endpoints.get(self.url) or self._endpoints.get(self.url.partition(b"?")[0])
         if endpoint is None or "expect" in headers or not self._is_usual():
             self.to_asgi()
@@ -51,12 +52,7 @@ class Lane(Connection):
 
     def _is_usual(self) -> bool:
         parser = self.parser
-        return (
-            parser.get_method() == b"POST"
-            and self.version == "1.1"
-            and not parser.should_upgrade()
-            and not self.is_answering()
-        )
+        return parser.get_method() == b"POST" and self.version == "1.1" and not self.is_answering()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -70,11 +66,10 @@ class Lane(Connection):
     def on_message_complete(self) -> None:
         """Begin to answer."""
         cycle = self.cycle
-        if type(cycle) is Exchange:
-            self.end_message()
-            cycle.complete()
-        else:
+        if type(cycle) is not Exchange:
             super().on_message_complete()
+        elif self.end_message():
+            cycle.complete()
 
     def abandon(self, cycle: RequestResponseCycle) -> None:
         """Cancel whoever answers."""

@@ -24,6 +24,10 @@ _KINDS = {
     413: ErrorKind.TOO_LARGE,
 }
 
+_BARE = frozenset({"models", "files", "batches"})
+"""First steps of control paths that clients also ask for without ``/v1``."""
+_UPLOADS = ("POST", "/v1/files")
+"""The one control route that reads its own body, piece by piece and within limits of its own."""
 
 MAX_CONTROL_BYTES = 2 * 1024 * 1024
 """Largest body of a route that is not hot: FastAPI parses it in one go, while nobody else is served."""
@@ -74,7 +78,9 @@ class Server(FastAPI):
             identity = request_id()
             scope = {**scope, "path": canonical(scope["path"]), IDENTITY: identity}
             send = _named(send, identity)
-        await super().__call__(scope, _limited(receive), send)
+            if (scope["method"], scope["path"]) != _UPLOADS:
+                receive = _limited(receive)
+        await super().__call__(scope, receive, send)
 
 
 def _limited(receive: Receive) -> Receive:
@@ -100,7 +106,7 @@ def canonical(path: str) -> str:
     for mount in ("/openai", "/anthropic"):
         if path.startswith(f"{mount}/"):
             path = path[len(mount) :]
-    return f"/v1{path}" if path == "/models" or path.startswith("/models/") else path
+    return f"/v1{path}" if path.startswith("/") and path.split("/")[1] in _BARE else path
 
 
 def _named(send: Send, identity: str) -> Send:

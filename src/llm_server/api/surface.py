@@ -31,6 +31,9 @@ HOT = (
     Hot("/messages/count_tokens", ANTHROPIC_COUNT),
 )
 
+BATCHED = {f"/v1{path}": codec for path, codec in HOT if path != "/messages/count_tokens"}
+"""The endpoints whose requests may stand in a batch, and who reads and writes their bodies."""
+
 
 def endpoints(door: Door) -> dict[str, Endpoint]:
     """Return every hot path and its endpoint: with and without ``/v1``, and under the dialect's own mount."""

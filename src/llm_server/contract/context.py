@@ -74,6 +74,8 @@ class Context(Struct, kw_only=True):
     """Path template of the endpoint, for example ``/v1/chat/completions``."""
     model: str = ""
     """The model as the caller named it."""
+    tenant: str = ""
+    """Whose request it is: what belongs to one is never shared with another. Empty where there is but one."""
     streamed: bool = False
     left: bool = False
     """Whether the caller has gone before its answer was complete."""
@@ -94,6 +96,9 @@ class Context(Struct, kw_only=True):
     """Names of answer fields that are estimates."""
     wasted: Usage = Usage()
     """Tokens of answers that nobody was given, because they were not what had been asked for."""
+    shared: bool = False
+    """Whether the answer is another request's as well, which pays for it: the usage told was billed once,
+    there. Settled when the answer ends."""
     schema: SchemaVersion | None = None
     """The registered schema that was used; ``None`` where the call named none."""
     structured: StructuredNote | None = None

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from llm_server.contract.calls import Call, ChatCall, CountCall, EmbedCall, TextCall
 from llm_server.contract.errors import ErrorKind, ServerError
-from llm_server.contract.messages import Image, ToolResult
+from llm_server.contract.messages import Image, Text, ToolResult
 
 
 class SchemaRules(Struct, frozen=True, kw_only=True):
@@ -117,6 +117,18 @@ def _images(call: ChatCall) -> bool:
     )
 
 
+def _is_plain(call: ChatCall) -> bool:
+    """Whether ``call`` is a conversation in words alone, which every chat model takes: most are."""
+    sampling = call.sampling
+    if call.tools or call.output is not None or sampling.logprobs is not None or sampling.n > 1:
+        return False
+    for message in call.messages:
+        for part in message.parts:
+            if type(part) is not Text:
+                return False
+    return True
+
+
 def _chat_needs(call: ChatCall, facts: Facts) -> dict[str, bool]:
     sampling, output = call.sampling, call.output
     return {
@@ -136,6 +148,8 @@ def needs_lacking(call: Call, facts: Facts) -> tuple[str, ...]:
     """Return the capabilities, as in ``WORDS``, that ``call`` needs and a model with ``facts`` lacks."""
     if type(call) is ChatCall and call.output is None and _versatile(facts):
         return ()  # the common case, without a look at each of a long conversation's parts
+    if type(call) is ChatCall and facts.chat and _is_plain(call):
+        return ()
     match call:
         case ChatCall():
             needs = _chat_needs(call, facts)

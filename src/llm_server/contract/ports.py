@@ -1,6 +1,6 @@
 """The seams between rooms: who implements and who uses each is said in its docstring."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -211,4 +211,20 @@ class Observer(Protocol):
 
     def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
         """The request left the pipeline, whole, failed or abandoned (``CLIENT_CLOSED``)."""
+        ...
+
+
+class GroupObserver(Protocol):
+    """Hears what was batched. Implemented in telemetry/, called by batching/; must not raise or wait."""
+
+    def sent(self, provider: str, texts: int) -> None:
+        """A call with ``texts`` inputs to embed went to ``provider``."""
+        ...
+
+    def waited(self, provider: str, waits_s: Sequence[float], calls: int) -> None:
+        """Requests that waited for their group so many seconds each were answered by ``calls`` calls."""
+        ...
+
+    def shared(self, provider: str) -> None:
+        """A request joined the call of an identical one."""
         ...

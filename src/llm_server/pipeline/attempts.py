@@ -64,10 +64,20 @@ def hold(held: list[Answer], answer: Answer) -> None:
 
 def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: float) -> Events:
     """Note an attempt in ``ctx`` and return its answers; until it is told otherwise, it was abandoned."""
-    attempt = Attempt(provider=target.provider, model=target.model, started_s=now_s)
-    attempt.error = ErrorKind.CLIENT_CLOSED
-    ctx.attempts.append(attempt)
-    return provider(call.addressed(target.model), ctx)
+    ctx.attempts.append(
+        Attempt(provider=target.provider, model=target.model, started_s=now_s, error=ErrorKind.CLIENT_CLOSED)
+    )
+    try:
+        return provider(call.addressed(target.model), ctx)
+    except ServerError as error:
+        return _failed(error)  # some handlers refuse before anybody iterates
+
+
+async def _failed(error: ServerError) -> Events:
+    nothing: tuple[Answer, ...] = ()
+    for answer in nothing:  # what makes this a generator
+        yield answer
+    raise error
 
 
 class Limits(Struct, frozen=True):

@@ -50,7 +50,10 @@ async def hedged(request: Request, trip: Trip, ask: Ask, ledger: Ledger, timing:
             if beside is not None:
                 race.enter(beside)
         winner = await race.won()
-        ledger.waits(winner.target).add(timing.clock() - winner.attempt.started_s)
+        for runner in race.runners:
+            # Of whoever was given up it is known that it takes at least so long.
+            ledger.waits(runner.target).add(timing.clock() - runner.attempt.started_s)
+        await race.left_to(winner)
         async with aclosing(winner.answers()) as answers:
             async for answer in answers:
                 yield answer
@@ -77,15 +80,14 @@ async def _silent_no_longer(runner: "_Runner", within_s: float, timing: Timing) 
 
 
 class _Race:
-    """The attempts of one hedged call."""
+    """The attempts of one hedged call: ``runners`` are those that are not closed yet."""
 
     def __init__(self, trip: Trip, request: Request, ask: Ask, timing: Timing) -> None:
         self._trip = trip
         self._request = request
         self._ask = ask
         self._timing = timing
-        self._runners: list[_Runner] = []
-        self._winner: _Runner | None = None
+        self.runners: list[_Runner] = []
 
     def enter(self, target: Target) -> "_Runner":
         """Begin an attempt at ``target``, with a context of its own: what two note at once would mix."""
@@ -95,12 +97,12 @@ class _Race:
         )
         runner = _Runner(self._ask(self._request, target, own), own, target)
         ctx.attempts.append(runner.attempt)
-        self._runners.append(runner)
+        self.runners.append(runner)
         return runner
 
     async def won(self) -> "_Runner":
         """Return the first attempt with content, or that ended well without; raises the last failure."""
-        running = list(self._runners)
+        running = list(self.runners)
         while True:
             await asyncio.wait([each.ready for each in running], return_when=asyncio.FIRST_COMPLETED)
             for runner in [each for each in running if each.ready.done()]:
@@ -116,22 +118,32 @@ class _Race:
                 runner.attempt.error = failure.kind
                 self._trip.noted(runner.target, failure, self._timing.clock(), self._timing.random())
 
-    async def over(self) -> None:
-        """Close every attempt; what the given up have cost is noted."""
-        for runner in self._runners:
-            await runner.close()
-            if runner.attempt.ended_s is None:
-                runner.attempt.ended_s = self._timing.clock()
-            self._request.ctx.wasted += runner.ctx.wasted
-            if self._winner is not None and runner is not self._winner and runner.failure is None:
-                runner.attempt.outrun = True
+    async def left_to(self, winner: "_Runner") -> None:
+        """Close every attempt but the winner's; what the given up have cost is noted."""
+        for runner in [each for each in self.runners if each is not winner]:
+            runner.attempt.outrun = runner.failure is None
+            await self._close(runner)
+            if runner.attempt.outrun:
                 runner.attempt.wasted += runner.used
                 self._request.ctx.wasted += runner.used
+
+    async def over(self) -> None:
+        """Close every attempt."""
+        for runner in tuple(self.runners):
+            await self._close(runner)
+
+    async def _close(self, runner: "_Runner") -> None:
+        self.runners.remove(runner)
+        await runner.close()
+        if runner.attempt.ended_s is None:
+            runner.attempt.ended_s = self._timing.clock()
+        self._request.ctx.wasted += runner.ctx.wasted
+        if runner.attempt is self._request.ctx.attempts[-1]:
+            self._request.ctx.shared = runner.ctx.shared  # known at its end only
 
     def _decided(self, runner: "_Runner") -> None:
         """Let the request's context tell what ``runner`` noted, its attempt last."""
         ctx = self._request.ctx
-        self._winner = runner
         ctx.attempts.remove(runner.attempt)
         ctx.attempts.append(runner.attempt)
         ctx.dropped.extend(runner.ctx.dropped)

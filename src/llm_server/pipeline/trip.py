@@ -36,6 +36,11 @@ REFUSED = frozenset({ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED})
 """Failures of ours: the pool or the engine refused the call, and nothing was sent."""
 
 
+def _was_refused(error: ServerError) -> bool:
+    """Whether nothing was sent: also where an upstream has said when to come back and that is not yet."""
+    return error.kind in REFUSED or (error.kind is ErrorKind.UPSTREAM_RATE_LIMITED and error.status is None)
+
+
 Replan = Callable[[tuple[Target, ...]], tuple[Target, ...]]
 """Says which of some targets can answer the call; raises ``UNSUPPORTED`` if none can."""
 
@@ -60,6 +65,7 @@ class Trip:
         self._limit = self._policy.attempts or max(ATTEMPTS, len(targets))
         self._failures: dict[Target, int] = {}
         self._due: dict[Target, float] = {}
+        self._refused: set[Target] = set()
         self._ejected: dict[Target, float] = {}
         self._detours: set[ErrorKind] = set()
 
@@ -71,13 +77,15 @@ class Trip:
     def noted(self, target: Target, error: ServerError, now_s: float, chance: float) -> Again:
         """Note that ``target`` failed, and return where to try again."""
         kind = error.kind
-        if kind in REFUSED:
-            self._ejected[target] = now_s + (error.retry_after_s or 0.0)
+        again = self._again(error)
+        if _was_refused(error):
+            self._refused.add(target)
+            if kind is ErrorKind.UNAVAILABLE:
+                self._ejected[target] = now_s + (error.retry_after_s or 0.0)
         else:
             self._called(now_s)
             if kind.block is Block.UPSTREAM and kind is not ErrorKind.OUTPUT_INVALID:
                 self._ledger.failed(target)
-        again = self._again(kind)
         if again is Again.ANYWHERE:
             earlier = self._failures.get(target, 0)
             self._failures[target] = earlier + 1
@@ -107,12 +115,12 @@ class Trip:
         if self._calls == 1:
             self._budget.deposit(now_s)
 
-    def _again(self, kind: ErrorKind) -> Again:
-        again = self._policy.where.get(kind, kind.again)
-        # A stage below has asked again already until the answers were no better: one layer only.
-        if kind is ErrorKind.UPSTREAM_INVALID and self._ctx.structured and again is Again.ANYWHERE:
-            return Again.ELSEWHERE
-        return again
+    def _again(self, error: ServerError) -> Again:
+        again = self._policy.where.get(error.kind, error.kind.again)
+        # One layer only: a stage below has asked again already until the answers were no better; and who
+        # refused without a call has waited already as long as made sense.
+        below = error.kind is ErrorKind.UPSTREAM_INVALID and self._ctx.structured is not None
+        return Again.ELSEWHERE if again is Again.ANYWHERE and (below or _was_refused(error)) else again
 
     def _detour(self, kind: ErrorKind) -> bool:
         """Turn to the targets for failures of ``kind``, once; returns whether there are any."""
@@ -126,6 +134,7 @@ class Trip:
             return False  # none of them can: the caller is told what went wrong first
         self._fresh = list(self._targets)
         self._due.clear()
+        self._refused.clear()
         self._ejected.clear()
         self._limit = max(self._limit, self._calls + len(self._fresh))
         return True
@@ -138,7 +147,7 @@ class Trip:
             self.target = self._fresh.pop(0)
             if self._affordable(self.target, now_s):
                 return True
-        if self._all_ejected:
+        if self._all_refused:
             return self._desperate(now_s)
         return self._again_soonest(now_s)
 
@@ -162,12 +171,12 @@ class Trip:
         return True
 
     @property
-    def _all_ejected(self) -> bool:
+    def _all_refused(self) -> bool:
         """Whether every one of several targets was refused; one alone says itself when it will be back."""
-        return 1 < len(self._targets) == len(self._ejected) and self._calls == 0
+        return 1 < len(self._targets) == len(self._refused) and self._calls == 0
 
     def _desperate(self, now_s: float) -> bool:
-        if self._ctx.desperate or not self._budget.withdraw(now_s):
+        if not self._ejected or self._ctx.desperate or not self._budget.withdraw(now_s):
             return False
         self._ctx.desperate = True
         self.target = min(self._ejected, key=self._ejected.__getitem__)

@@ -57,13 +57,14 @@ class Admission:
         self.gate = Gate(limit, config.max_waiting, config.acquire_timeout_s, now)
         self.health = Health(config.breaker.window_s)
         self.breaker = Breaker(config.breaker)
-        self.quota = Quota(rules)
-        self.reads_headers = bool(rules.allowances)
+        obeyed = rules if config.obey_quotas else QuotaRules()
+        self.quota = Quota(obeyed)
+        self.reads_headers = bool(obeyed.allowances)
 
     async def wait(self, ctx: Context | None, now_s: float) -> bool:
         """Wait until a request may go; return whether it is a probe of an open breaker.
 
-        Whoever is let in calls :meth:`left`.
+        Whoever is let in calls :meth:`Gate.leave`.
 
         Raises:
             ServerError: ``UNAVAILABLE``, ``UPSTREAM_RATE_LIMITED``, ``OVERLOADED`` or ``DEADLINE``.
@@ -117,16 +118,16 @@ class Admission:
         self.breaker.answered(self.now())
         self.health.consecutive_failures = 0
 
-    def left(self, sent_s: float, *, whole: bool) -> None:
-        """Let a request out; ``whole`` is whether it was answered to the end."""
-        now_s = self.now()
-        held_s = now_s - sent_s
-        if whole:
-            self.health.succeeded(now_s, held_s)
-            self.breaker.suspect = False
-            if self._adapts and self.limit.succeeded(self.gate.busy):
-                self.gate.allow(self.limit.limit)
-        self.gate.leave(held_s)
+    def succeeded(self, took_s: float, *, good: bool, streamed: bool) -> None:
+        """Note an answer that was read to its end.
+
+        ``good`` is whether it was what had been asked for, and no refusal of a bad request or for a limit;
+        the times of these say nothing.
+        """
+        self.health.succeeded(self.now(), took_s if good else None)
+        self.breaker.suspect = False
+        if good and not streamed and self._adapts and self.limit.succeeded(self.gate.busy):
+            self.gate.allow(self.limit.limit)
 
     def _pass_breaker(self, *, desperate: bool, now_s: float) -> bool:
         if self.breaker.closed:

@@ -124,6 +124,11 @@ class PoolConfig(BaseModel):
     client_key_file: Path | None = Field(
         default=None, description="Its private key, where the certificate's file has none."
     )
+    obey_quotas: bool = Field(
+        default=True,
+        description="Ask nothing of a model while the upstream says that a quota is used up or when to come "
+        "back. Requests wait for it within `acquire_timeout_s`, or are refused with 429.",
+    )
     adaptive: AdaptiveConfig = Field(
         default=AdaptiveConfig(), description="How the limit follows what the upstream can take."
     )

@@ -26,7 +26,9 @@ class Exchange:
         "_admission",
         "_ctx",
         "_exchange",
+        "_good",
         "_request",
+        "_streams",
         "_transport",
         "failed",
         "probe",
@@ -41,6 +43,8 @@ class Exchange:
         self._request = request
         self._ctx = ctx
         self._exchange: AbstractAsyncContextManager[HttpResponse]
+        self._good = False
+        self._streams = False
         self.sent_s = 0.0
         self.failed = False
         """Whether the answer's status has said all that there is to say."""
@@ -65,7 +69,11 @@ class Exchange:
         except BaseException as error:
             self._end(error)
             raise
-        return self._answered(response)
+        try:
+            return self._answered(response)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -89,12 +97,14 @@ class Exchange:
         if admission.reads_headers or status in REFUSALS:
             model = ctx.attempts[-1].model if ctx is not None and ctx.attempts else ""
             admission.quota.read(status, headers, model, admission.now())
-        if status >= 400:
+        self._good = status < 400
+        if not self._good:
             self._refused(status)
         if not admission.breaker.closed and not self.failed:
             admission.recovered()
         if self.failed or not headers.get("content-type", "").startswith(STREAMS):
             return response
+        self._streams = True
         return _Stream(response, self)
 
     def _refused(self, status: int) -> None:
@@ -107,8 +117,11 @@ class Exchange:
     def _end(self, error: BaseException | None) -> None:
         """Give the place back and judge: only what the upstream is to blame for is a failure."""
         admission = self._admission
+        held_s = admission.now() - self.sent_s
         if error is None:
-            admission.left(self.sent_s, whole=not self.failed)
+            if not self.failed:
+                admission.succeeded(held_s, good=self._good, streamed=self._streams)
+            admission.gate.leave(held_s)
             return
         if isinstance(error, ServerError) and not self.failed and not self._is_ours(error):
             if error.kind in CROWDED:
@@ -118,7 +131,7 @@ class Exchange:
                 admission.failed(probe=self.probe)
         if self.probe and not self.failed:
             admission.breaker.unprobed()
-        admission.left(self.sent_s, whole=False)
+        admission.gate.leave(held_s)
 
     def _is_ours(self, error: ServerError) -> bool:
         """Whether the caller's deadline ended the request: the upstream had no fair chance."""

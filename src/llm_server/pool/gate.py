@@ -10,8 +10,11 @@ from llm_server.contract import ErrorKind, Priority, ServerError
 SHARE = 100
 """Of so many places that become free while less urgent requests wait, one goes to the oldest of these: they
 are slow then, but never starve (the weight that CBQ and WFQ schedulers give to their last class)."""
-HELD_WEIGHT = 1 / 32
-"""Weight of a new observation in the mean time that a place is held."""
+WEIGHT = 1 / 32
+"""Weight of a new observation: of the time that a place is held, and of the class that gets it."""
+MARGIN = 0.8
+"""Share of its time in which a request must probably get a place, to be let into the queue: better sent away
+at once than after all of it."""
 TIMER_STEP_S = 0.01
 """The timer does not fire more often, however many waiters there are."""
 UNKNOWN_RETRY_S = 1.0
@@ -35,9 +38,9 @@ class Gate:
 
     A more urgent class goes first, but for one place in :data:`SHARE`. When the queue is full the newest
     request of the least urgent class makes room for a more urgent one. A request that will not get a place in
-    its time, judged by how fast places become free, is sent away at once: one is free every ``held_s /
-    limit`` seconds, where ``held_s`` is the mean time that one is held (Little's law, 1961). So the queue
-    stays as short as its waiters' patience, and needs no other rule against standing overload.
+    its time, judged by how fast places become free for its class, is sent away at once: one is free every
+    ``held_s / limit`` seconds, where ``held_s`` is the mean time that one is held (Little's law, 1961). So
+    the queue stays as short as its waiters' patience, and needs no other rule against standing overload.
 
     Args:
         limit: requests at once; see :meth:`allow`.
@@ -56,6 +59,7 @@ class Gate:
         "_now",
         "_overtaken",
         "_queues",
+        "_shares",
         "_timeout_s",
         "_timer",
         "busy",
@@ -79,6 +83,7 @@ class Gate:
         self._now = now
         self._queues: tuple[OrderedDict[_Waiter, None], ...] = tuple(OrderedDict() for _ in Priority)
         self._overtaken = 0
+        self._shares = [0.0] * len(Priority)
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self) -> bool:
@@ -92,7 +97,7 @@ class Gate:
         """Give a place back that was held for ``held_s`` seconds; the next in the queue has it at once."""
         self.busy -= 1
         if held_s is not None:
-            self.held_s += (held_s - self.held_s) * HELD_WEIGHT if self.held_s else held_s
+            self.held_s += (held_s - self.held_s) * WEIGHT if self.held_s else held_s
         if self.waiting:
             self._grant()
 
@@ -119,8 +124,13 @@ class Gate:
 
     def wait_estimate_s(self, priority: Priority) -> float:
         """Return the seconds that a new request of this class will probably wait; 0 where unknown."""
-        ahead = sum(map(len, self._queues[: priority + 1]))
-        return (ahead + 1) * self.held_s / self.limit
+        interval_s = self.held_s / self.limit
+        urgent, own = sum(map(len, self._queues[:priority])), len(self._queues[priority])
+        if not urgent:
+            return (own + 1) * interval_s
+        # More urgent ones wait and more will come: of the places its class has what they leave.
+        left = max(1 - sum(self._shares[:priority]), 1 / SHARE)
+        return max(urgent + own + 1, (own + 1) / left) * interval_s
 
     def by_class(self) -> dict[Priority, int]:
         """Return how many wait, by class."""
@@ -141,7 +151,7 @@ class Gate:
     def _queue_up(self, priority: Priority, deadline_s: float | None) -> _Waiter:
         now_s = self._now()
         patience_s = self._timeout_s if deadline_s is None else min(self._timeout_s, deadline_s - now_s)
-        if self.wait_estimate_s(priority) > patience_s:
+        if self.wait_estimate_s(priority) > MARGIN * patience_s:
             self.shed[priority] += 1
             raise self._full(priority, "a place will not be free in time")
         if self.waiting >= self.max_waiting and not self._make_room(priority):
@@ -171,6 +181,8 @@ class Gate:
                 continue
             self._remove(waiter)
             self.busy += 1
+            for priority, share in enumerate(self._shares):
+                self._shares[priority] = share + (float(priority == waiter.priority) - share) * WEIGHT
             waiter.future.set_result(None)
 
     def _next(self) -> _Waiter:

@@ -57,13 +57,14 @@ class Health:
         self._turn_s = float("-inf")
         self._good = self._failed = 0
 
-    def succeeded(self, now_s: float, took_s: float) -> None:
-        """Note a request that was answered in ``took_s``."""
+    def succeeded(self, now_s: float, took_s: float | None) -> None:
+        """Note a request that was answered in ``took_s``; ``None`` for a time that tells nothing."""
         if now_s >= self._turn_s:
             self._turn(now_s)
         self._good += 1
         self.consecutive_failures = 0
-        self.latency_s += (took_s - self.latency_s) * WEIGHT if self.latency_s else took_s
+        if took_s is not None:
+            self.latency_s += (took_s - self.latency_s) * WEIGHT if self.latency_s else took_s
 
     def failed(self, now_s: float) -> None:
         """Note a request that failed."""

@@ -1,5 +1,6 @@
 """Outbound: rows (data), dialects (translate), one HTTP provider (send). Only here upstreams have names."""
 
+from llm_server.providers.batches import batch_clients
 from llm_server.providers.building import FactsLookup, build, upstreams
 from llm_server.providers.config import FactsConfig, ProviderConfig
 from llm_server.providers.discovery import discover
@@ -14,6 +15,7 @@ __all__ = [
     "HttpProvider",
     "ProviderConfig",
     "Row",
+    "batch_clients",
     "build",
     "discover",
     "upstreams",

@@ -80,13 +80,15 @@ def provider(
     key = (origin.lower(), sent, settings, row.quotas, asked)
     if key not in pools:
         pools[key] = open_pool(base_url, settings, headers, row.quotas)
-    return HttpProvider(
+    made = HttpProvider(
         name,
         dialect,
         pools[key].below(path),
         config,
         lru_cache(REMEMBERED_MODELS)(lambda model: overlaid(model, facts(name, model, row.facts), config)),
     )
+    made.batches = row.batches
+    return made
 
 
 def pool_settings(row: Row, common: PoolConfig, own: PoolConfig | None) -> PoolConfig:

@@ -16,6 +16,7 @@ from llm_server.contract import (
     Completion,
     Context,
     Dialect,
+    Embeddings,
     ErrorKind,
     Events,
     Facts,
@@ -26,6 +27,7 @@ from llm_server.contract import (
     ServerError,
     State,
     TextCall,
+    TokenCount,
     unfold,
 )
 from llm_server.contract.errors import Block
@@ -70,6 +72,8 @@ class HttpProvider:
         self._config = config
         self._facts = facts
         self._trouble = ""
+        self.batches = ""
+        """The shape of the provider's own batch API; empty if it has none."""
         secrets = (config.api_key, *config.headers.values())
         self._secrets = [secret for secret in secrets if secret and len(secret.reveal()) >= MIN_BLOTTED]
 
@@ -119,6 +123,46 @@ class HttpProvider:
     async def close(self) -> None:
         """Close all connections."""
         await self._pool.close()
+
+    def upstream_name(self, model: str) -> str:
+        """Return what the provider calls ``model``."""
+        return self._config.deployments.get(model, model)
+
+    def encoded(self, call: Call, ctx: Context) -> HttpRequest:
+        """Return ``call`` as it would be sent; what it loses is noted in ``ctx``."""
+        try:
+            return self._encoded(call, ctx)
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    def decoded(self, call: Call, status: int, body: bytes) -> Completion | Embeddings | TokenCount:
+        """Return the answer that a status and a body give to ``call``; raises the error that they are."""
+        try:
+            if not 200 <= status < 300:
+                raise self._dialect.decode_error(status, {}, body)
+            return self._dialect.decode(call, body)
+        except ServerError as error:
+            self._sign(error)
+            raise
+
+    async def exchange(self, request: HttpRequest) -> bytes:
+        """Return the body that answers any ``request``; raises for every status but 2xx."""
+        async with aclosing(self.pieces(request)) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    async def pieces(self, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+        """Yield the body that answers any ``request``, as it arrives; raises as :meth:`exchange`."""
+        try:
+            async with self._pool.send(request) as response:
+                if not 200 <= response.status < 300:
+                    raise await self._refused(response)
+                async with aclosing(response.chunks()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        except ServerError as error:
+            self._sign(error)
+            raise
 
     async def _as_chats(self, call: TextCall, ctx: Context) -> Events:
         """Answer each prompt as a conversation of its own."""

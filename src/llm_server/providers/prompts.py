@@ -33,6 +33,8 @@ NOTED = "completions:chat"
 """What stands among the dropped names (``x-llm-server-dropped``) of a text call that was asked as a chat."""
 MAX_PROMPTS = 64
 """Prompts of one call: each becomes a request of its own."""
+AT_ONCE = 16
+"""Prompts of one call that are asked at the same time: the others wait, and leave room for other calls."""
 WAITING_CHUNKS = 16
 """Chunks that one prompt's stream may be ahead of the caller."""
 
@@ -66,11 +68,13 @@ def as_chats(call: TextCall, facts: Facts) -> tuple[ChatCall, ...]:
 
 
 async def answer(calls: tuple[ChatCall, ...], ask: Ask) -> Events:
-    """Ask all ``calls`` at once and answer as one: choices numbered through, usage added up.
+    """Ask all ``calls``, ``AT_ONCE`` at a time, and answer as one: choices numbered through, usage added up.
 
     Raises:
         ServerError: the first failure of any; the others are given up.
     """
+    if len(calls) > AT_ONCE:
+        ask = _in_turn(ask)
     if not calls[0].stream:
         yield await _whole(calls, ask)
         return
@@ -78,6 +82,18 @@ async def answer(calls: tuple[ChatCall, ...], ask: Ask) -> Events:
     async with aclosing(_interleaved(calls, ask)) as arrivals:
         async for at, chunk in arrivals:
             yield merged.chunk(at, chunk)
+
+
+def _in_turn(ask: Ask) -> Ask:
+    """Return ``ask`` for no more than ``AT_ONCE`` calls at a time."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def asked(call: ChatCall) -> Events:
+        async with places, aclosing(ask(call)) as answers:
+            async for one in answers:
+                yield one
+
+    return asked
 
 
 async def _whole(calls: tuple[ChatCall, ...], ask: Ask) -> Completion:

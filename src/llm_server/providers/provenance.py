@@ -6,7 +6,7 @@ asked gets the conversation without the signed block. A signature without a mark
 but one provider: it is taken for that of the provider which a request goes to first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from llm_server.contract import (
 )
 from llm_server.providers.dialects.signatures import HINTS, split_id, unseal
 
+_HINT, _OTHER_HINT = HINTS
 MARK = "~"
 """Between a provider's name and its signature, which is base64 and has none."""
 
@@ -53,9 +54,11 @@ def own(call: ChatCall, reader: Reader, dropped: list[str]) -> ChatCall:
 
     The caller's bytes are changed in the same way, and nowhere else.
     """
-    if reader.presumed and call.raw and not any(hint in call.raw for hint in (b"~", *HINTS)):
+    raw = call.raw
+    if reader.presumed and raw and b"~" not in raw and not (_HINT in raw or _OTHER_HINT in raw):
         return call
     edit = _Edit(reader, raw=bool(call.raw) and call.dialect == reader.dialect)
+    edit.look(call.messages)
     messages = tuple(edit.message(message) for message in call.messages)
     if not edit.foreign and not edit.renamed:
         return call
@@ -135,6 +138,13 @@ class _Edit:
         self._reader = reader
         self._plain_ids = not reader.presumed or (raw and reader.dialect != "gemini")
 
+    def look(self, messages: Iterable[Message]) -> None:
+        """Find what others signed. Beside it, unsigned thoughts are others' too where thoughts are signed."""
+        signed = {p.signature for m in messages for p in m.parts if isinstance(p, Thinking) and p.signature}
+        self.foreign = {signature for signature in signed if self._reader.foreign(signature)}
+        if self.foreign and self._reader.dialect == "anthropic":
+            self.foreign.add("")
+
     def message(self, message: Message) -> Message:
         """Return ``message`` as the reader may see it."""
         parts = tuple(kept for part in message.parts if (kept := self._part(part)) is not None)
@@ -142,9 +152,8 @@ class _Edit:
 
     def _part(self, part: Part) -> Part | None:
         match part:
-            case Thinking(signature=signature) if signature:
-                if self._reader.foreign(signature):
-                    self.foreign.add(signature)
+            case Thinking(signature=signature):
+                if signature in self.foreign:
                     return None
                 return msgspec.structs.replace(part, signature=self._unmarked(signature))
             case ToolCall(id=call_id) if self._plain_ids:

@@ -33,6 +33,8 @@ class Row(Struct, frozen=True, kw_only=True):
     default_port: int | None = None
     suffix: str = ""
     version_env: tuple[str, ...] = ()
+    batches: str = ""
+    """The shape of its own batch API, as ``APIS`` names it; empty for a provider that has none."""
     dated: Quirks | None = None
     """Quirks of the dated API, for a row that has one; ``{version}`` in them is the configured version."""
     quirks: Quirks = Quirks()

@@ -97,12 +97,14 @@ ROWS: dict[str, Row] = {
             header_env={"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"},
             quirks=Quirks(chat_renames=_NEWER, refuses=_NO_TOP_K, developer=True),
             facts=Facts(embeddings=True, token_ids=True, schema_rules=_OPENAI_SCHEMAS),
+            batches="openai",
             quotas=quotas.USUAL,
             pool=_TEN_MINUTES,
             docs=(
                 "https://platform.openai.com/docs/api-reference/chat/create",
                 "https://platform.openai.com/docs/guides/structured-outputs#supported-schemas",
                 "https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers",
+                "https://platform.openai.com/docs/api-reference/batch",
             ),
         ),
         Row(
@@ -144,11 +146,13 @@ ROWS: dict[str, Row] = {
                 names=False,
             ),
             facts=Facts(logprobs=False, choices=False),
+            batches="openai",
             quotas=quotas.USUAL,
             docs=(
                 "https://console.groq.com/docs/openai",
                 "https://console.groq.com/docs/api-reference",
                 "https://console.groq.com/docs/rate-limits",
+                "https://console.groq.com/docs/batch",
             ),
         ),
         Row(
@@ -168,10 +172,12 @@ ROWS: dict[str, Row] = {
                 tool_id_length=9,
             ),
             facts=Facts(embeddings=True, schema_rules=SchemaRules(root_object=True)),
+            batches="mistral",
             docs=(
                 "https://docs.mistral.ai/api/endpoint/chat",
                 "https://github.com/avante-corp/avante.nvim/issues/2347",
                 "https://github.com/nearai/ironclaw/issues/1241",
+                "https://docs.mistral.ai/capabilities/batch",
             ),
         ),
         Row(
@@ -309,12 +315,14 @@ ROWS: dict[str, Row] = {
                 count_tokens=True,
                 schema_rules=_ANTHROPIC_SCHEMAS,
             ),
+            batches="anthropic",
             quotas=quotas.ANTHROPIC,
             pool=_TEN_MINUTES,
             docs=(
                 "https://platform.claude.com/docs/en/api/messages",
                 "https://platform.claude.com/docs/en/build-with-claude/structured-outputs",
                 "https://platform.claude.com/docs/en/api/rate-limits#response-headers",
+                "https://platform.claude.com/docs/en/build-with-claude/batch-processing",
             ),
         ),
         Row(
@@ -326,9 +334,11 @@ ROWS: dict[str, Row] = {
             key_header="x-goog-api-key",
             key_prefix="",
             facts=Facts(embeddings=True, count_tokens=True, schema_rules=_GEMINI_SCHEMAS),
+            batches="gemini",
             docs=(
                 "https://ai.google.dev/api/generate-content",
                 "https://ai.google.dev/gemini-api/docs/structured-output",
+                "https://ai.google.dev/gemini-api/docs/batch-api",
             ),
         ),
         Row(

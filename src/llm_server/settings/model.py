@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llm_server.api.config import ApiConfig
+from llm_server.batching.config import BatchingConfig
+from llm_server.batching.offline.config import BatchesConfig
 from llm_server.engine.config import EngineConfig
 from llm_server.pool.config import PoolConfig
 from llm_server.providers.config import ProviderConfig
@@ -66,11 +68,18 @@ class Settings(BaseModel):
         default=EngineConfig(), description="The models that this server runs itself."
     )
     pool: PoolConfig = Field(default=PoolConfig(), description="Connections to providers.")
+    batching: BatchingConfig = Field(
+        default=BatchingConfig(), description="What is sent to providers together."
+    )
     structured: StructuredConfig = Field(
         default=StructuredConfig(), description="How answers are brought into the form that is demanded."
     )
+    batches: BatchesConfig = Field(
+        default=BatchesConfig(), description="Files, and batches that are run from them in spare time."
+    )
     storage: StorageConfig = Field(
-        default=StorageConfig(), description="The database: registered schemas are kept there."
+        default=StorageConfig(),
+        description="The database: registered schemas, files and batches are kept there.",
     )
     telemetry: TelemetryConfig = Field(default=TelemetryConfig(), description="Metrics and logs.")
 
@@ -93,7 +102,9 @@ class Settings(BaseModel):
         "retry",
         "engine",
         "pool",
+        "batching",
         "structured",
+        "batches",
         "storage",
         "telemetry",
         mode="before",

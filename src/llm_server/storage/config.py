@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class StorageConfig(BaseModel):
-    """Where durable facts are kept: registered schemas."""
+    """Where durable facts are kept: registered schemas, files and batches."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from llm_server.contract import ErrorKind, ServerError
+from llm_server.storage.batches import SqlBatches
 from llm_server.storage.engines import WRITES, sqlite
+from llm_server.storage.files import SqlFiles
 from llm_server.storage.schemas import SqlSchemas
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``migrations/``: a database that has it is used without importing Alembic."""
 
 
@@ -24,6 +26,8 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.schemas = SqlSchemas(self.reading, self.writing)
+        self.files = SqlFiles(self.reading, self.writing)
+        self.batches = SqlBatches(self.reading, self.writing)
 
     @classmethod
     async def open(cls, url: str, busy_timeout_s: float) -> Self:

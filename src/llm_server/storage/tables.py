@@ -1,6 +1,19 @@
 """The tables, as SQLAlchemy Core describes them. The migrations make them; a test holds the two together."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData(
     naming_convention={  # names of our own: a migration can only change a constraint that has one
@@ -31,4 +44,56 @@ schema_versions = Table(
     Column("examples", Text, nullable=False),
     Column("created_s", BigInteger, nullable=False),
     Column("deleted_s", BigInteger),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("finished", Boolean, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+    Column("expires_s", BigInteger),
+    Column("batch_id", String(64), nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Index("ix_files_tenant", "tenant", "id"),
+)
+
+file_pieces = Table(
+    "file_pieces",
+    metadata,
+    Column("file_id", String(64), ForeignKey("files.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("finished_s", BigInteger),
+    Column("input_file", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("claimed_until_s", Float, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("usage", Text, nullable=False),
+    Column("about", Text, nullable=False),
+    Index("ix_batches_status", "status", "id"),
+    Index("ix_batches_tenant", "tenant", "id"),
+)
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch_id", String(64), ForeignKey("batches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("failed", Boolean, nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )

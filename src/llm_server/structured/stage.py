@@ -30,6 +30,10 @@ REFUSALS = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.UNSUPPORTED})
 tried."""
 
 
+REMEMBERED_MODELS = 1_000
+"""Models of a provider whose facts are kept at hand; names come from callers, so there is a bound."""
+
+
 class Structured:
     """Wraps a provider, and is one: see :class:`llm_server.contract.Provider`.
 
@@ -57,15 +61,16 @@ class Structured:
         self._rules = rules or Rules(self._config.rules)
         self._planner = Planner(self._config, self._rules)
         self._plans: Recent[Any, Plan] = Recent(count=1_000, weight=8 * 1024 * 1024)
-        self._facts: Recent[str, tuple[Facts, Facts]] = Recent(count=1_000, weight=1_000)
+        self._facts: dict[str, tuple[Facts, Facts]] = {}
 
     def facts(self, model: str) -> Facts:
         """Return what ``model`` can do with this stage in front: every form, by one method or another."""
         own = self._inner.facts(model)
         known = self._facts.get(model)
         if known is None or known[0] is not own:
-            known = own, _upgraded(own)
-            self._facts.put(model, known, 1)
+            if len(self._facts) >= REMEMBERED_MODELS:
+                self._facts.clear()
+            known = self._facts[model] = own, _upgraded(own)
         return known[1]
 
     def __call__(self, call: Call, ctx: Context) -> Events:

@@ -17,6 +17,7 @@ OVERHEAD_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 
 WAIT_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Up to the time after which a request that waits is sent away, and somewhat longer."""
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
 class Families:
@@ -28,6 +29,8 @@ class Families:
         self._requests(registry)
         self._times(registry, buckets_s)
         self._upstreams(registry)
+        self._batching(registry)
+        self._batches(registry)
         self._server(registry)
 
     def _requests(self, registry: CollectorRegistry) -> None:
@@ -112,6 +115,41 @@ class Families:
             namespace=NAMESPACE,
             registry=registry,
             buckets=WAIT_BUCKETS_S,
+        )
+
+    def _batching(self, registry: CollectorRegistry) -> None:
+        histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        provider = ("provider",)
+        self.batch_texts = histogram(
+            "batch_texts", "Texts in one call for embeddings.", provider, buckets=BATCH_BUCKETS
+        )
+        self.batch_wait = histogram(
+            "batch_wait_seconds",
+            "Time that a request for embeddings waited for others, if it did.",
+            provider,
+            buckets=OVERHEAD_BUCKETS_S,
+        )
+        self.batch_saved = counter(
+            "batch_calls_saved", "Calls that were not made because requests went as one.", provider
+        )
+        self.shared = counter(
+            "shared_requests", "Requests answered by the call of an identical one.", provider
+        )
+        self.shared_tokens = counter(
+            "shared_tokens", "Tokens not billed because a call was shared, by kind.", (*TARGET, "kind")
+        )
+
+    def _batches(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        self.batches = counter("batches", "Batches that reached a status.", ("status",))
+        self.batch_lines = counter("batch_lines", "Lines of batches that ended, by outcome.", ("outcome",))
+        self.batches_running = Gauge(
+            "batches_running",
+            "Batches that are worked on now.",
+            namespace=NAMESPACE,
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def _server(self, registry: CollectorRegistry) -> None:

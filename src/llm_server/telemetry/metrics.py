@@ -108,7 +108,7 @@ class Metrics:
         self._ended: dict[tuple[str, Target, ErrorKind | None], _Ended] = {}
         self._tried: dict[tuple[str, str, ErrorKind | None], _Tried] = {}
         self._first: dict[Target, Times] = {}
-        self._tokens: dict[tuple[Target, str], Tally] = {}
+        self._tokens: dict[tuple[Target, str, bool], Tally] = {}
         self._waits: dict[str, Times] = {}
         self._counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
 
@@ -151,7 +151,7 @@ class Metrics:
         ended.overhead.observe(max(duration_s - upstream_s, 0.0))
         if ended.errors is not None:
             ended.errors.count += 1
-        self._bill(target, usage)
+        self._bill(target, usage, shared=ctx.shared)
 
     def refresh(self) -> None:
         """Hand over what was tallied, and read the sources into the gauges and counters."""
@@ -261,7 +261,7 @@ class Metrics:
             times = self._waits[attempt.provider] = self._times(series, WAIT_BUCKETS_S)
         times.observe(attempt.queued_s)
 
-    def _bill(self, target: Target, usage: Usage) -> None:
+    def _bill(self, target: Target, usage: Usage, *, shared: bool = False) -> None:
         for kind, tokens in (
             ("input", usage.input_tokens),
             ("output", usage.output_tokens),
@@ -271,10 +271,11 @@ class Metrics:
         ):
             if not tokens:
                 continue
-            tally = self._tokens.get((target, kind))
+            tally = self._tokens.get((target, kind, shared))
             if tally is None:
-                series = self.families.tokens.labels(target.provider, target.model, kind)
-                tally = self._tokens[target, kind] = self._tally(series)
+                family = self.families.shared_tokens if shared else self.families.tokens
+                series = family.labels(target.provider, target.model, kind)
+                tally = self._tokens[target, kind, shared] = self._tally(series)
             tally.count += tokens
 
     def _tally(self, series: Counter | Gauge) -> Tally:

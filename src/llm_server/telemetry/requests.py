@@ -54,6 +54,7 @@ class RequestLine(Struct, omit_defaults=True, tag_field="event", tag="request"):
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    shared: bool = False
     attempts: list[AttemptLine] = []
     dropped: list[str] = []
     estimated: list[str] = []
@@ -131,6 +132,7 @@ class RequestLog:
             cached_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            shared=ctx.shared,
             attempts=[self._attempt(each) for each in ctx.attempts],
             dropped=[self._short(name) for name in ctx.dropped],
             estimated=list(ctx.estimated),

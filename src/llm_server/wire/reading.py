@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from llm_server.contract import ErrorKind, ServerError, ToolChoice
 from llm_server.wire.shapes import Shape
-from llm_server.wire.structure import MAX_DEPTH, models_named, too_deep
+from llm_server.wire.structure import MAX_DEPTH, check_structure
 from llm_server.wire.unread import at, opened, text
 
 _EMPTY = Raw(b"")
@@ -68,7 +68,8 @@ class Reader(Generic[T]):
     """Decodes bodies of one wire type.
 
     Beyond the types it refuses what would be read differently by different readers (bytes that are not UTF-8,
-    a repeated ``model``) and what is too deep. ``hints`` adds advice to an error, by the name of its field.
+    a name that is given twice) and what is too deep or too much. ``hints`` adds advice to an error, by the
+    name of its field.
     """
 
     def __init__(self, kind: type[T], hints: Mapping[str, str] | None = None) -> None:
@@ -82,19 +83,16 @@ class Reader(Generic[T]):
         Raises:
             ServerError: ``INVALID_REQUEST``; ``param`` is the field's path when one field is at fault.
         """
-        if too_deep(body):
-            raise _too_deep()
+        fault = check_structure(body)
         try:
             request = self._decoder.decode(body)
         except msgspec.ValidationError as error:
             request = self._read_again(body, error)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _malformed(body, error) from None
-        if not body.isascii():
+        if fault:  # in what the type does not model, which is skipped unread but goes upstream
             _check_utf8(body)
-        if models_named(body) > 1:
-            # Readers differ in which one they take, and it decides who may call what.
-            raise invalid("model", "this field is given more than once.")
+            raise ServerError(ErrorKind.INVALID_REQUEST, f"The body is not valid JSON: {fault}.")
         return request
 
     def unmodelled(self, body: bytes) -> tuple[str, ...]:
@@ -202,7 +200,7 @@ def _too_deep() -> ServerError:
 
 
 def _check_utf8(body: bytes) -> None:
-    """Fields that nobody models are skipped unread, but go upstream: they must be UTF-8 too."""
+    """Fields that nobody models are skipped unread, but must be UTF-8 too."""
     try:
         body.decode()
     except UnicodeDecodeError as error:

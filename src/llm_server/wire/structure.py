@@ -1,65 +1,100 @@
-"""Checks of a body's structure that no decoder makes: how deep it is, and a name given twice.
+"""Checks of a body's structure that the decoder of the types does not make, for all of the body.
 
-They look at brackets alone and run in C throughout, so that a large body does not hold up other requests.
+Readers differ in which of two equal names they take, and this decides who may call what; and what is nested
+without end, or is millions of small values, is an attack on whoever reads it, here or behind us.
 """
 
 import re
 from array import array
-from itertools import accumulate, compress
+from itertools import accumulate
+
+import jiter
+
+from llm_server.contract import ErrorKind, ServerError
 
 MAX_DEPTH = 64
-"""Bound on nested arrays and objects; deeper bodies are attacks on recursive readers behind us."""
+"""Bound on nested arrays and objects."""
+MAX_MEMBERS = 250_000
+"""Bound on arrays, objects and their members with names: reading as many takes a tenth of a second or two."""
+MAX_VALUES = 1_000_000
+"""Bound on values of all kinds; the token ids of the largest embedding requests are some 300,000."""
 
-_MARK = b"\x01"  # cannot stand outside strings in JSON
-_MODEL = re.compile(
-    rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"(?=[ \t\r\n]*:)'
-)
-_KEPT = b'[]{}"' + _MARK
-_DROPPED = bytes(code for code in range(256) if code not in _KEPT)
-_STEPS = bytes.maketrans(b"[{]}" + _MARK, b"\x01\x01\xff\xff\x00")
-_MARKED = bytes(code == _MARK[0] for code in range(256))
-_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
-_AT_ONCE = 1 << 16
+_JITER_DEPTH = 200
+"""What jiter reads nested; it cannot be told another (``DEFAULT_RECURSION_LIMIT`` of its ``value.rs``)."""
+_WRAPS = _JITER_DEPTH - MAX_DEPTH + 1
+"""Arrays around a body, so that jiter refuses it from :data:`MAX_DEPTH` on. It does not count empty ones, by
+which it is one too generous: one more array makes it too strict by one, and what it refuses is looked at."""
+_SMALL = 4096
+"""Bytes up to which counting brackets costs less than reading the wrapping."""
+_LARGE = 512 * 1024
+"""Bytes up to which a body cannot hold more than is read in some 50 milliseconds."""
 
-
-def too_deep(body: bytes) -> bool:
-    """Whether ``body``, JSON or not, nests more than :data:`MAX_DEPTH` arrays and objects."""
-    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
-        return False
-    brackets, limit = _peeled(_skeleton(body).translate(_AS_ARRAYS))
-    steps = brackets.translate(_STEPS)
-    depth = 0
-    for start in range(0, len(steps), _AT_ONCE):
-        some = steps[start : start + _AT_ONCE]
-        if max(accumulate(array("b", some), initial=depth)) > limit:
-            return True
-        depth += 2 * some.count(1) - len(some)
-    return False
+_CROWDED = f"The body has more than {MAX_MEMBERS} arrays, objects and members, or {MAX_VALUES} values."
+_DROPPED = bytes(code for code in range(256) if code not in b'[]{}:,"')
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_DUPLICATE = re.compile(r'Detected duplicate key "(?P<key>.*)" at ', re.DOTALL)
+_PLACE = re.compile(r"(?P<what>.*) at line (?P<line>\d+) column (?P<column>\d+)$", re.DOTALL)
 
 
-def _peeled(brackets: bytes) -> tuple[bytes, int]:
-    """Return ``brackets`` without innermost pairs, as long as many go at once, and the depth left.
+def check_structure(body: bytes) -> str:
+    """Return why ``body`` is not JSON, empty if it is.
 
-    Each turn takes one level off balanced brackets; others are left to the decoder, which refuses them.
+    Raises:
+        ServerError: ``INVALID_REQUEST`` for a name that is given twice in one object (``param`` is the name),
+            for too much nesting, and for too many values.
     """
-    for limit in range(MAX_DEPTH, 0, -1):
-        peeled = brackets.replace(b"[]", b"")
-        if len(peeled) * 8 > len(brackets) * 7:
-            return brackets, limit
-        brackets = peeled
-    return brackets, 0
+    if len(body) > _LARGE and _is_crowded(body):
+        raise _invalid(_CROWDED)
+    flat = len(body) <= _SMALL and body.count(b"[") + body.count(b"{") < MAX_DEPTH
+    words = _read(body, 0 if flat else _WRAPS)
+    if words.startswith("recursion limit exceeded"):
+        if _depth(body) > MAX_DEPTH:
+            raise _invalid(f"The body is nested more than {MAX_DEPTH} levels deep.")
+        words = _read(body, _WRAPS - 1)
+    return words
 
 
-def models_named(body: bytes) -> int:
-    """Return how often the object in ``body``, which must be JSON, has the key ``model``, escaped or not."""
-    if body.find(b'"model"') == body.rfind(b'"model"') and b"\\u00" not in body:
-        return 1
-    skeleton = _skeleton(_MODEL.sub(_MARK, body))
-    levels = accumulate(array("b", skeleton.translate(_STEPS)))
-    return list(compress(levels, skeleton.translate(_MARKED))).count(1)
+def _read(body: bytes, wraps: int) -> str:
+    """Return why ``body``, within ``wraps`` arrays, is not JSON; raises for a name given twice."""
+    wrapped = b"%b%b%b" % (b"[" * wraps, body, b"]" * wraps) if wraps else body
+    try:
+        jiter.from_json(wrapped, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        words = str(error)
+    else:
+        return ""
+    place = ""
+    if found := _PLACE.match(words):
+        # What is around the body stands in its first line.
+        column = int(found["column"]) - (wraps if found["line"] == "1" else 0)
+        place = f" at line {found['line']}, column {max(1, column)}"
+    if twice := _DUPLICATE.match(words):
+        name = twice["key"][:64]
+        raise _invalid(f"{name}: this field is given more than once{place}.", name)
+    return f"{found['what'] if found else words}{place}"
 
 
-def _skeleton(body: bytes) -> bytes:
-    """Return the brackets and marks of ``body`` that are not in strings."""
+def _invalid(message: str, param: str | None = None) -> ServerError:
+    return ServerError(ErrorKind.INVALID_REQUEST, message, param=param)
+
+
+def _is_crowded(body: bytes) -> bool:
+    """Whether ``body``, JSON or not, has more values than are read in reasonable time."""
+    return _are_many(body.translate(None, _DROPPED)) and _are_many(_outside_strings(body))
+
+
+def _are_many(marks: bytes) -> bool:
+    members = marks.count(b"[") + marks.count(b"{") + marks.count(b":")
+    return members > MAX_MEMBERS or marks.count(b",") > MAX_VALUES
+
+
+def _depth(body: bytes) -> int:
+    """Return how many arrays and objects are open at once in ``body``, JSON or not."""
+    brackets = _outside_strings(body).translate(_STEPS, b":,")
+    return max(accumulate(array("b", brackets)), default=0)
+
+
+def _outside_strings(body: bytes) -> bytes:
+    """Return the marks of ``body`` that are not in strings; runs in C throughout."""
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _DROPPED)
     return b"".join(bare.split(b'"')[::2])

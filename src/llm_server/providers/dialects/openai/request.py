@@ -309,6 +309,8 @@ def _embeddings(call: EmbedCall, facts: Facts, quirks: Quirks, dropped: list[str
             fields["user"] = call.user
         if call.base64:
             fields["encoding_format"] = "base64"
+    elif "inputs" in call.amended:
+        fields["input"] = call.inputs
     if not quirks.base64:
         fields.pop("encoding_format", None)  # numbers come then, and are packed on our way out
     return fields

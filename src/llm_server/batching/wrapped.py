@@ -1,0 +1,35 @@
+"""A provider around a provider."""
+
+from llm_server.contract import Call, Context, Events, Facts, ModelInfo, Provider, State
+
+
+class Wrapped:
+    """Passes everything on: what a stage leaves as it is. See :class:`llm_server.contract.Provider`."""
+
+    def __init__(self, inner: Provider) -> None:
+        self.name = inner.name
+        self._inner = inner
+
+    def facts(self, model: str) -> Facts:
+        """Return the inner provider's facts."""
+        return self._inner.facts(model)
+
+    def __call__(self, call: Call, ctx: Context) -> Events:
+        """Return the inner provider's answers themselves."""
+        return self._inner(call, ctx)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return the inner provider's models."""
+        return await self._inner.models()
+
+    def state(self) -> tuple[State, str]:
+        """Return the inner provider's state."""
+        return self._inner.state()
+
+    async def start(self) -> None:
+        """Make the inner provider ready."""
+        await self._inner.start()
+
+    async def close(self) -> None:
+        """Release the inner provider."""
+        await self._inner.close()
