@@ -5,7 +5,7 @@ import gc
 import resource
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -121,16 +121,20 @@ async def test_ages_and_idle_times_differ_by_a_tenth_at_most() -> None:
         assert len(set(kept)) > 15
 
 
-async def test_no_timer_is_set_for_a_request_on_a_kept_connection() -> None:
+async def test_no_timer_is_set_for_a_request_on_a_kept_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     async with peer(MANY) as up, to(up.url) as wire:
         await fetch(wire)
         loop = asyncio.get_running_loop()
-        made: list[float] = []
-        original = loop.call_at
-        loop.call_at = lambda when, *rest, **more: made.append(when) or original(when, *rest, **more)  # type: ignore[method-assign,func-returns-value]  # counts the timers
-        for _ in range(50):
-            await fetch(wire)
-        loop.call_at = original  # type: ignore[method-assign]  # as it was
+        original, made = loop.call_at, []
+
+        def counted(when: float, *rest: Any, **more: Any) -> asyncio.TimerHandle:
+            made.append(when)
+            return original(when, *rest, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_at", counted)
+            for _ in range(50):
+                await fetch(wire)
         assert made == []
 
 

@@ -225,3 +225,18 @@ async def test_stream_gives_each_piece_when_it_comes(kind: str) -> None:
             gate.set()
             assert [piece async for piece in coming] == [b"second"]
         assert wire.stats()["idle"] == 1
+
+
+async def test_a_proxy_of_the_environment_is_obeyed_where_that_is_configured(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with peer(answering(OK, OK)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        if kind == "direct":
+            async with peer(answering(OK)) as up, to(up.url, kind) as wire:
+                await fetch(wire)
+                assert (len(up.asked), proxy.asked) == (1, [])
+            return
+        async with to("http://elsewhere.test", kind, proxy_from_env=True) as wire:
+            assert await fetch(wire) == (200, b"ok")
+            assert proxy.asked[0].target == "http://elsewhere.test/v1/chat"

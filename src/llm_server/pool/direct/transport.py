@@ -15,6 +15,8 @@ from llm_server.pool.requests import Heads, check_secrets, origin_of
 FIRST_RETRY_S = 1.0
 """Seconds after which a connection that was to be opened ahead is tried again; doubled each time."""
 MAX_RETRY_S = 30.0
+CLOSE_WITHIN_S = 3.0
+"""Seconds that closing waits at most; the longest goodbye of TLS is shorter."""
 
 
 class DirectTransport:
@@ -82,7 +84,8 @@ class DirectTransport:
         self._idle.clear()
         if self._open:
             self._gone = asyncio.get_running_loop().create_future()
-            await self._gone
+            await asyncio.wait([self._gone], timeout=CLOSE_WITHIN_S)
+            self._gone = None
 
     # For exchanges.
 
@@ -129,9 +132,8 @@ class DirectTransport:
         """Forget a closed connection, and open another if now there are too few."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
-        if self._gone is not None and not self._open:
+        if self._gone is not None and not self._open and not self._gone.done():
             self._gone.set_result(None)
-            self._gone = None
         if len(self._open) < self._config.min_connections:
             self._fill(FIRST_RETRY_S if connection.age_s() < FIRST_RETRY_S else 0)
 
