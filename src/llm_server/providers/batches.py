@@ -27,6 +27,8 @@ from llm_server.providers.http import HttpProvider
 
 T = TypeVar("T")
 
+GARBAGE = (ValueError, RecursionError)
+"""What translators raise for an answer that is none."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Bytes of one result; a longer one is garbage."""
 
@@ -153,7 +155,7 @@ class HttpBatches:
         """Return what ``decode`` makes of ``body``; ``UPSTREAM_INVALID`` for garbage."""
         try:
             return decode(body)
-        except ValueError as error:
+        except GARBAGE as error:
             message = "The provider's batch API gave an answer that cannot be read."
             raise ServerError(ErrorKind.UPSTREAM_INVALID, message, detail=str(error)[:500]) from None
 
