@@ -109,7 +109,7 @@ async def test_a_server_killed_at_any_moment_loses_no_line_and_doubles_none(tmp_
 async def test_of_two_workers_one_runs_a_batch_and_the_other_takes_over_when_it_dies(tmp_path: Path) -> None:
     async with upstream(echo) as up:
         configure(tmp_path, up, lease_s=5)
-        async with workers_of(tmp_path) as server, openai_sdk(server.url) as client:
+        async with workers_of(tmp_path) as server, openai_sdk(server.url, max_retries=10) as client:
             ids = [await begun(client, name, 60) for name in "abcdef"]
             for name, batch_id in zip("abcdef", ids, strict=True):
                 await complete(client, batch_id, name, 60)
