@@ -33,7 +33,9 @@ def over_both_transports(metafunc: pytest.Metafunc) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers, that says when it has started."""
 
-    ready: asyncio.Event
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready, self.stopping = asyncio.Event(), asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -42,6 +44,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Wait to be stopped; uvicorn would look for that ten times a second, hundreds of tests long."""
+        await self.on_tick(0)
+        await self.stopping.wait()
 
 
 @asynccontextmanager
@@ -65,7 +72,6 @@ async def serving(app: Server, drain_s: int = 5, idle_s: float = 5) -> AsyncGene
         proxy_headers=False,
     )
     server = _Server(config)
-    server.ready = asyncio.Event()
     task = asyncio.create_task(server.serve([listener]))
     ready = asyncio.create_task(server.ready.wait())
     await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -77,5 +83,6 @@ async def serving(app: Server, drain_s: int = 5, idle_s: float = 5) -> AsyncGene
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
+        server.stopping.set()
         await task
         listener.close()

@@ -15,6 +15,7 @@ from llm_server.api.structured import Structure
 from llm_server.catalog import Listing
 from llm_server.contract import Target
 from llm_server.pipeline import Counted, Observed, Registered, Routed
+from llm_server.pipeline.attempts import Timing
 from llm_server.routing import FixedOrder, RoutingConfig
 from llm_server.structured import inference
 from llm_server.structured.abilities import abilities
@@ -45,6 +46,13 @@ def observer() -> FakeObserver:
     return FakeObserver()
 
 
+async def _at_once(_: float) -> None:
+    """Wait for nothing: how long it is before another attempt is the pipeline's to test."""
+
+
+AT_ONCE = Timing(sleep=_at_once)
+
+
 def build(provider: FakeProvider, observer: FakeObserver, config: ApiConfig | None = None) -> Server:
     """Return an application whose one provider is ``provider``, called ``fake``; ``both`` is an alias."""
     aliases = {"both": (Target("fake", "echo"),)}
@@ -52,7 +60,7 @@ def build(provider: FakeProvider, observer: FakeObserver, config: ApiConfig | No
     stage = Structured(provider)
     providers = {"fake": stage}
     schemas = Registry(FakeSchemas().opened)
-    handler = Observed(Counted(Registered(Routed(routing, providers), schemas)), observer)
+    handler = Observed(Counted(Registered(Routed(routing, providers, AT_ONCE), schemas)), observer)
     door = Door(handler, observer, config or ApiConfig())
     listing = Listing(providers, aliases)
     structure = Structure(Conversions(), inference, lambda _: abilities(stage, "echo"), listing)
