@@ -93,3 +93,12 @@ async def test_a_provider_that_says_when_to_come_back_is_not_asked_before() -> N
                 assert response.status == 429
                 assert int(response.headers["retry-after"]) in range(3, 6)
         assert len(up.requests) == 1
+
+
+async def test_connections_are_there_before_the_first_request() -> None:
+    pool = {"min_connections": 3}
+    async with before("openai", load("openai", "text"), pool=pool) as (front, up):
+        await up.until(lambda: up.open_connections == 3)
+        assert up.requests == []
+        assert (await ask(front))[0] == 200
+        assert up.total_connections == 3

@@ -169,6 +169,10 @@ class Pool(Protocol):
         """
         ...
 
+    def warm(self) -> None:
+        """Begin to open the connections that are kept ahead, without waiting for them."""
+        ...
+
     def stats(self) -> Mapping[str, int]:
         """Return numbers for metrics.
 

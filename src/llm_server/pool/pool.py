@@ -65,6 +65,10 @@ class UpstreamPool:
         """Send ``request`` when there is room and give its answer; see :class:`llm_server.contract.Pool`."""
         return Exchange(self._admission, self._transport, request, ctx)
 
+    def warm(self) -> None:
+        """Begin to open the connections that are kept ahead."""
+        self._transport.warm()
+
     def below(self, path: str) -> Pool:
         """Return this pool for requests whose paths are below ``path``."""
         prefix = path.strip("/")
@@ -156,6 +160,10 @@ class Below:
     ) -> AbstractAsyncContextManager[HttpResponse]:
         """Send ``request`` to the path below the prefix."""
         return self.pool.send(replace(request, path=self._prefix + request.path.lstrip("/")), ctx)
+
+    def warm(self) -> None:
+        """Begin to open the connections that are kept ahead."""
+        self.pool.warm()
 
     def stats(self) -> Mapping[str, int]:
         """Return the pool's numbers."""

@@ -118,7 +118,8 @@ class HttpProvider:
         return self._pool.stats()
 
     async def start(self) -> None:
-        """Connections open when they are needed."""
+        """Begin to open the connections that are kept ahead; others open when they are needed."""
+        self._pool.warm()
 
     async def close(self) -> None:
         """Close all connections."""
