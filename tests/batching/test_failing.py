@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from llm_server.batching import EmbeddingsConfig, Grouped
+from llm_server.batching.group import OUTAGES
 from llm_server.contract import (
     Call,
     Embeddings,
@@ -62,7 +63,26 @@ async def test_every_kind_of_failure_is_each_ones_own(bench: Bench, kind: ErrorK
         "invalid_request", "unsupported", "context_overflow", "content_rejected", "too_large",
         "upstream_error", "upstream_invalid",
     })  # fmt: skip
-    assert len(bench.asked) == (2 + 4 if apart else 2)
+    halved = 2 if kind in OUTAGES else 4  # what fails for both halves is not one text's fault
+    assert len(bench.asked) == (2 + halved if apart else 2)
+
+
+async def test_a_text_that_brings_the_upstream_down_fails_alone(bench: Bench) -> None:
+    texts = [f"t{at}" for at in range(8)]
+    tasks = [bench.send(text) for text in ("first", *texts)]
+    await settle()
+    bench.up.answer()
+    await settle()
+    while bench.up.held:
+        bad = "t5" in bench.asked[-len(bench.up.held)]
+        bench.up.answer(0, ServerError(ErrorKind.UPSTREAM_ERROR, "no") if bad else None)
+        await settle()
+    assert failed(tasks[6]).kind is ErrorKind.UPSTREAM_ERROR
+    rest = [task for at, task in enumerate(tasks) if at != 6]
+    assert [given(task).vectors for task in rest[1:]] == [
+        (vector_of(text),) for text in texts if text != "t5"
+    ]
+    assert len(bench.asked) == 2 + 2 * 3
 
 
 async def test_a_bug_is_an_internal_error_of_each_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

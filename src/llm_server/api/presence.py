@@ -87,7 +87,7 @@ def why_cancelled(ctx: Context) -> ServerError | None:
         return ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
     if ctx.deadline_s is not None and time.perf_counter() >= ctx.deadline_s:
         within_s = ctx.deadline_s - ctx.started_s
-        return ServerError(ErrorKind.DEADLINE, f"No complete answer within {within_s:g} seconds.")
+        return ServerError(ErrorKind.DEADLINE, f"No complete answer within {round(within_s, 3):g} seconds.")
     return None
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from itertools import pairwise
+from typing import NamedTuple
 
 from llm_server.batching.passing import as_told, common, own, tell
 from llm_server.batching.portions import divided, size, weight
@@ -16,19 +17,18 @@ from llm_server.contract import (
     ServerError,
 )
 
-DIVISIBLE = frozenset(
+OUTAGES = frozenset({ErrorKind.UPSTREAM_ERROR, ErrorKind.UPSTREAM_INVALID})
+"""Some servers answer a text that they cannot embed with a 500, as if they had failed altogether."""
+DIVISIBLE = OUTAGES | frozenset(
     {
         ErrorKind.INVALID_REQUEST,
         ErrorKind.UNSUPPORTED,
         ErrorKind.CONTEXT_OVERFLOW,
         ErrorKind.CONTENT_REJECTED,
         ErrorKind.TOO_LARGE,
-        ErrorKind.UPSTREAM_ERROR,
-        ErrorKind.UPSTREAM_INVALID,
     }
 )
-"""Failures that one text may have brought about, or the size of the group: the parts are tried by themselves.
-Some servers answer a text that they cannot embed with a 500."""
+"""Failures that one text may have brought about, or the size of the group: its parts are tried alone."""
 TOO_MANY = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.TOO_LARGE})
 """How upstreams refuse more texts than they take at once."""
 
@@ -67,6 +67,7 @@ class Group:
 
     Where the upstream refuses the whole for what may be the fault of one, each half is asked by itself, down
     to single requests: about ``2 log2(n)`` more calls for one bad among ``n``, ``2n - 2`` if all are bad.
+    Where it fails, and fails for both halves too, it is not one text's fault: all are told.
 
     Args:
         members: in order of arrival.
@@ -95,30 +96,24 @@ class Group:
 
     async def run(self) -> None:
         """Answer every member, unless cancelled."""
-        await self._answer(self.members)
+        await self._settle(await self._answered(self.members))
 
     def give_up(self) -> None:
         """Tell all that still wait that the server stops."""
         _fail(self.members, as_told(asyncio.CancelledError()))
 
-    async def _answer(self, members: Sequence[Member]) -> bool:
-        """Answer ``members``, and return whether the upstream took them as they are."""
+    async def _answered(self, members: Sequence[Member]) -> "_Failure | None":
+        """Answer ``members`` by one call; return its failure, of which they are not told yet."""
         present = [member for member in members if member.present]
         if not present:
-            return False
+            return _Failure([], None, None)
         ctx = common(member.ctx for member in present)
         try:
             whole = await self._embedded(combined([member.call for member in present]), ctx)
         except Exception as failure:  # noqa: BLE001 - every member is told
-            error = as_told(failure)
-            if len(present) == 1 or error.kind not in DIVISIBLE:
-                _tell(present, ctx)
-                _fail(present, error)
-            else:
-                await self._halved(present, error)
-            return False
+            return _Failure(present, as_told(failure), ctx)
         _give(present, whole, ctx)
-        return True
+        return None
 
     async def _embedded(self, call: EmbedCall, ctx: Context) -> Embeddings:
         self.calls += 1
@@ -130,12 +125,44 @@ class Group:
         message = "The provider did not answer with one embedding for each input."
         raise ServerError(ErrorKind.UPSTREAM_INVALID, message)
 
-    async def _halved(self, members: Sequence[Member], error: ServerError) -> None:
+    async def _settle(self, failure: "_Failure | None") -> None:
+        """Find whose fault a failure is, and tell of it."""
+        if failure is None or failure.error is None:
+            return
+        members, error = failure.members, failure.error
+        if len(members) == 1 or error.kind not in DIVISIBLE:
+            failure.tell()
+            return
         middle = (len(members) + 1) // 2
         halves = members[:middle], members[middle:]
-        taken = await asyncio.gather(*map(self._answer, halves))
-        if error.kind in TOO_MANY and all(taken):
+        failures = await asyncio.gather(*map(self._answered, halves))
+        if error.kind in TOO_MANY and not any(failures):
             self._limited(max(_texts(half) for half in halves))
+        if failure.is_outage and all(each is not None and each.is_outage for each in failures):
+            for each in failures:
+                if each is not None:
+                    each.tell()
+            return
+        await asyncio.gather(*map(self._settle, failures))
+
+
+class _Failure(NamedTuple):
+    """A call that failed, and for whom. Without an error nobody was left to ask for."""
+
+    members: Sequence[Member]
+    error: ServerError | None
+    ctx: Context | None
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the upstream itself may have failed."""
+        return self.error is not None and self.error.kind in OUTAGES
+
+    def tell(self) -> None:
+        """Tell every member."""
+        if self.error is not None and self.ctx is not None:
+            _tell(self.members, self.ctx)
+            _fail(self.members, self.error)
 
 
 def combined(calls: Sequence[EmbedCall]) -> EmbedCall:

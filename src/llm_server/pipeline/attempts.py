@@ -114,4 +114,4 @@ def _late(content_s: float | None, end_s: float | None) -> ServerError:
     if content_s is not None and (end_s is None or content_s < end_s):
         detail = f"no content in {content_s:g} s (attempt_timeout_s)"
         return ServerError(ErrorKind.UPSTREAM_TIMEOUT, "The provider took too long to answer.", detail=detail)
-    return ServerError(ErrorKind.DEADLINE, f"No complete answer within {end_s or 0:g} seconds.")
+    return ServerError(ErrorKind.DEADLINE, f"No complete answer within {round(end_s or 0, 3):g} seconds.")

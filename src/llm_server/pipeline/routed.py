@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from llm_server.contract import (
     Answer,
-    Attempt,
     Call,
     ChatCall,
     Context,
@@ -78,7 +77,7 @@ class Routed:
                     raise
             finally:
                 await answers.aclose()
-                self._ended(ctx.attempts[-1], complete=complete)
+                self._ended(ctx, complete=complete)
             await self._pause(request)
 
     def _planned(self, call: Call, ctx: Context) -> Request:
@@ -145,10 +144,12 @@ class Routed:
             request.trip = Trip(request.route, request.targets, request.ctx, self._ledger, replan)
         return request.trip
 
-    def _ended(self, attempt: Attempt, *, complete: bool) -> None:
-        """Note the end of an attempt, and that its answer was left, if nothing else is known to be wrong."""
-        if not complete and attempt.error is None:
-            attempt.error = ErrorKind.CLIENT_CLOSED
+    def _ended(self, ctx: Context, *, complete: bool) -> None:
+        """Note the end of an attempt, and why it was given up, if nothing else is known to be wrong."""
+        attempt = ctx.attempts[-1]
+        if not complete and attempt.error in {None, ErrorKind.CLIENT_CLOSED}:
+            late = not ctx.left and ctx.deadline_s is not None and self._clock() >= ctx.deadline_s
+            attempt.error = ErrorKind.DEADLINE if late else ErrorKind.CLIENT_CLOSED
         if attempt.ended_s is None:
             attempt.ended_s = self._clock()
 

@@ -16,6 +16,10 @@ STREAMS = ("text/event-stream", "application/x-ndjson")
 """Media types of bodies that come while they are made."""
 
 
+TIMER_SLACK_S = 0.01
+"""Loops keep time in milliseconds: a timer for a deadline may fire a little before it."""
+
+
 class Exchange:
     """Sends ``request`` once ``admission`` lets it; what :meth:`UpstreamPool.send` returns.
 
@@ -67,7 +71,8 @@ class Exchange:
             self._exchange = self._transport.exchange(self._request, within_s)
             response = await self._exchange.__aenter__()
         except BaseException as error:
-            self._end(error)
+            if self._end(error):
+                raise self._over() from None
             raise
         try:
             return self._answered(response)
@@ -79,12 +84,13 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         try:
-            return await self._exchange.__aexit__(kind, error, trace)
+            done = await self._exchange.__aexit__(kind, error, trace)
         except BaseException as other:
-            error = other
+            self._end(other)
             raise
-        finally:
-            self._end(error)
+        if self._end(error):
+            raise self._over() from None
+        return done
 
     def began(self) -> None:
         """Note that the body of a stream has begun."""
@@ -114,16 +120,20 @@ class Exchange:
             self.failed = True
             self._admission.failed(probe=self.probe)
 
-    def _end(self, error: BaseException | None) -> None:
-        """Give the place back and judge: only what the upstream is to blame for is a failure."""
+    def _end(self, error: BaseException | None) -> bool:
+        """Give the place back and judge: only what the upstream is to blame for is a failure.
+
+        Returns whether it was the caller's deadline that ended the request.
+        """
         admission = self._admission
         held_s = admission.now() - self.sent_s
         if error is None:
             if not self.failed:
                 admission.succeeded(held_s, good=self._good, streamed=self._streams)
             admission.gate.leave(held_s)
-            return
-        if isinstance(error, ServerError) and not self.failed and not self._is_ours(error):
+            return False
+        ours = self._is_ours(error)
+        if isinstance(error, ServerError) and not self.failed and not ours:
             if error.kind in CROWDED:
                 admission.crowded(self.sent_s)
             if error.kind in FAILURES:
@@ -132,12 +142,19 @@ class Exchange:
         if self.probe and not self.failed:
             admission.breaker.unprobed()
         admission.gate.leave(held_s)
+        return ours
 
-    def _is_ours(self, error: ServerError) -> bool:
+    def _is_ours(self, error: BaseException) -> bool:
         """Whether the caller's deadline ended the request: the upstream had no fair chance."""
+        if not isinstance(error, ServerError) or error.kind is not ErrorKind.UPSTREAM_TIMEOUT:
+            return False
         deadline_s = self._ctx.deadline_s if self._ctx is not None else None
-        late = deadline_s is not None and self._admission.now() >= deadline_s
-        return late and error.kind is ErrorKind.UPSTREAM_TIMEOUT
+        return deadline_s is not None and self._admission.now() >= deadline_s - TIMER_SLACK_S
+
+    def _over(self) -> ServerError:
+        ctx = self._ctx
+        within_s = ctx.deadline_s - ctx.started_s if ctx is not None and ctx.deadline_s is not None else 0.0
+        return ServerError(ErrorKind.DEADLINE, f"No complete answer within {round(within_s, 3):g} seconds.")
 
 
 class _Stream:

@@ -336,3 +336,15 @@ async def test_the_results_are_closed_when_they_fail_half_way() -> None:
     client.lines = {"line-1": "a", "line-2": "b"}
     async with aclosing(client.results("u1")) as results:
         assert (await anext(results))[0] == "line-2"
+
+
+async def test_batches_that_providers_run_take_no_place_of_those_that_run_here() -> None:
+    client = FakeClient()
+    world = world_of(client, max_running=1)
+    async with running(world.runner):
+        for _ in range(3):
+            await begin(world, "a")
+        await client.until("show", 3)
+        batch_id = await world.order(asked("b"))
+        while (await world.show(batch_id)).status is not S.COMPLETED:
+            await asyncio.sleep(0)

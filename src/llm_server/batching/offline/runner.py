@@ -21,6 +21,9 @@ SWEEP_S = 3600.0
 ABANDONED_S = 6 * 3600
 """After so long an upload that is not finished never will be."""
 
+MAX_HELD = 1000
+"""Batches that one process has at once, those that providers run included."""
+
 Stores = Callable[[], Awaitable[tuple[FileStore, BatchStore]]]
 
 
@@ -97,7 +100,7 @@ class Runner:
             self._sweep_at = now + SWEEP_S
             before = int(now) - self._config.retention_days * DAY_S
             await batches.sweep(int(now), before, int(now) - ABANDONED_S)
-        while len(self._jobs) < self._config.max_running:
+        while self._running < self._config.max_running and len(self._jobs) < MAX_HELD:
             now = self._clock()
             # A name for each claim: whoever lost one must not write under the next, even in this process.
             owner = secrets.token_hex(16)
@@ -105,6 +108,11 @@ class Runner:
             if batch is None:
                 return
             self._start(batch, owner, files, batches)
+
+    @property
+    def _running(self) -> int:
+        """How many batches are worked on here; those that a provider runs only have to be asked after."""
+        return sum(job.batch.upstream is None for job, _ in self._jobs.values())
 
     def _start(self, batch: Batch, owner: str, files: FileStore, batches: BatchStore) -> None:
         lines = Lines(files, batch.input_file, batch.endpoint)
