@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
-        # uvicorn stops reading while requests wait, and would not see the client leave; here they have a bound.
+        # uvicorn stops reading while requests wait, and misses the client's leaving; here they have a bound.
         self.flow.resume_reading()
 
     def check_head(self, headers: Mapping[str, str]) -> bool:

@@ -116,13 +116,16 @@ class Reply:
 
 async def only(answers: Events) -> Answer:
     """Return the one answer that there is, and close ``answers``; raises ``INTERNAL`` for none or several."""
+    found: Answer | None = None
+    count = 0
     try:
-        answer = await anext(answers, None)
-        if answer is None or await anext(answers, None) is not None:
-            raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="there is not one whole answer")
+        async for answer in answers:
+            found, count = answer, count + 1
     finally:
         await answers.aclose()
-    return answer
+    if found is None or count > 1:
+        raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail=f"{count} whole answers")
+    return found
 
 
 class _Keeper:

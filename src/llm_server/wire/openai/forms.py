@@ -12,6 +12,7 @@ from llm_server.wire.reading import invalid, object_or_empty
 
 _FORMAT = "response_format"
 _NOTHING = (Raw(b""), Raw(b"null"))
+_NO_GUIDE = (Raw(b""), None, None, None)
 
 
 def output_format(request: wire.ChatRequest) -> OutputFormat | None:
@@ -20,6 +21,12 @@ def output_format(request: wire.ChatRequest) -> OutputFormat | None:
     Raises:
         ServerError: ``INVALID_REQUEST`` for what is no schema, and for more than one form.
     """
+    if (
+        request.response_format is None
+        and request.structured_outputs is None
+        and _guides(request) == _NO_GUIDE
+    ):
+        return None
     found = list(_forms(request))
     if len(found) > 1:
         names = ", ".join(f"'{name}'" for name, _ in found)
@@ -33,14 +40,17 @@ def _forms(request: wire.ChatRequest) -> Iterator[tuple[str, OutputFormat]]:
             yield _FORMAT, OutputFormat(kind="json_object")
         case wire.JsonSchemaFormat(json_schema=wanted):
             yield _FORMAT, _json_schema(wanted)
-    guided = (request.guided_json, request.guided_regex, request.guided_choice, request.guided_grammar)
-    yield from _guided("guided_", *guided)
+    yield from _guided("guided_", *_guides(request))
     if own := request.structured_outputs:
         yield from _guided("structured_outputs.", own.json, own.regex, own.choice, own.grammar)
         if own.json_object:
             yield "structured_outputs.json_object", OutputFormat(kind="json_object")
         if own.structural_tag not in _NOTHING:
             raise invalid("structured_outputs.structural_tag", "structural tags are not supported here.")
+
+
+def _guides(request: wire.ChatRequest) -> tuple[Raw, str | None, list[str] | None, str | None]:
+    return request.guided_json, request.guided_regex, request.guided_choice, request.guided_grammar
 
 
 def _json_schema(wanted: wire.JsonSchema) -> OutputFormat:
