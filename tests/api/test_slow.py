@@ -185,7 +185,7 @@ async def test_a_client_that_does_not_read_holds_up_the_upstream_and_is_left(
             yield Chunk((TextDelta(PIECE),))
 
     provider.script = endless
-    provider.gate = Turns()  # type: ignore[assignment]  # an event that opens in turns
+    provider.gate = Turns()  # type: ignore[assignment]  # waits as an event does
     wire = await connect(send_timeout_s=0.2)
     wire.writer.transport.pause_reading()
     await wire.ask(path, {**ASK, "stream": True, "max_tokens": 9})
@@ -255,7 +255,7 @@ async def test_many_streams_go_on_side_by_side(serve: Serve, provider: FakeProvi
                 body += piece
             return body
 
-        provider.gate = Turns()  # type: ignore[assignment]  # an event that opens in turns
+        provider.gate = Turns()  # type: ignore[assignment]  # waits as an event does
         bodies = await asyncio.gather(*map(ask, wires))
     assert all(body.count(b"piece ") == 20 and body.endswith(b"data: [DONE]\n\n") for body in bodies)
     assert provider.open == 0

@@ -62,7 +62,7 @@ def test_it_fires_at_the_time_that_was_set_last(steps: list[tuple[float, float]]
     clock, fired, due = Clock(), [], math.inf
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timer, "time", clock)
-        lazy = LazyTimer(clock, lambda: fired.append(clock.now_s))  # type: ignore[arg-type]  # a clock in a loop's place
+        lazy = LazyTimer(clock, lambda: fired.append(clock.now_s))  # type: ignore[arg-type]  # as much of a loop as is used
         expected = []
         for wait_s, delay_s in steps:
             until_s = clock.now_s + wait_s
@@ -80,7 +80,7 @@ def test_it_fires_at_the_time_that_was_set_last(steps: list[tuple[float, float]]
 
 
 def test_later_times_cost_no_timer(clock: Clock) -> None:
-    lazy = LazyTimer(clock, lambda: pytest.fail("too early"))  # type: ignore[arg-type]  # a clock in a loop's place
+    lazy = LazyTimer(clock, lambda: pytest.fail("too early"))  # type: ignore[arg-type]  # as much of a loop as is used
     for _ in range(1000):
         lazy.set(clock.now_s + 75)
         lazy.set(clock.now_s + 600)
@@ -89,7 +89,7 @@ def test_later_times_cost_no_timer(clock: Clock) -> None:
 
 
 def test_a_cancelled_one_leaves_nothing(clock: Clock) -> None:
-    lazy = LazyTimer(clock, lambda: pytest.fail("cancelled"))  # type: ignore[arg-type]  # a clock in a loop's place
+    lazy = LazyTimer(clock, lambda: pytest.fail("cancelled"))  # type: ignore[arg-type]  # as much of a loop as is used
     lazy.set(clock.now_s + 1)
     lazy.cancel()
     lazy.cancel()

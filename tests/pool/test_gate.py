@@ -396,3 +396,38 @@ def test_no_work_is_done_for_callers_whose_time_is_over() -> None:
     assert served == up.served == up.asked
     assert served > 0.9 * 10 * 100
     assert max(late) < 1.0  # who got a place before the deadline is let finish by this upstream
+
+
+@pytest.mark.parametrize("left", range(1, 9))
+def test_places_come_back_when_all_leave_in_one_turn(left: int) -> None:
+    """A client that dies cancels those inside and those who wait at once."""
+    loop = VirtualLoop()
+    gate = Gate(4, 20, 10.0, loop.time)
+
+    async def held() -> None:
+        if not gate.enter():
+            await gate.wait(DEFAULT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gate.leave(1.0)
+
+    async def story() -> None:
+        tasks = [asyncio.create_task(held()) for _ in range(12)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (gate.busy, gate.waiting) == (4, 8)
+        for task in [*tasks[:4], *tasks[4 : 4 + left]]:
+            task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (gate.busy, gate.waiting) == (min(4, 8 - left), max(0, 4 - left))
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in results)
+        assert (gate.busy, gate.waiting) == (0, 0)
+
+    loop.run_until_complete(story())
+    gate.close()
+    loop.close()

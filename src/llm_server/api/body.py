@@ -1,17 +1,25 @@
 """Read what the caller sent, within limits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.types import Receive
 
 from llm_server.contract import ErrorKind, ServerError
 
 
-def headers_of(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def headers_of(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return a request's headers by lower-case name; repeated ones are joined by commas (RFC 9110, 5.2).
 
     The names in ``fields`` must be in lower case.
     """
+    try:
+        found = {name.decode("ascii"): value.decode("ascii") for name, value in fields}
+    except UnicodeDecodeError:
+        return _joined(fields)
+    return found if len(found) == len(fields) else _joined(fields)
+
+
+def _joined(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for raw_name, raw_value in fields:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")

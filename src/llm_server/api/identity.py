@@ -9,6 +9,7 @@ from starlette.requests import Request
 IDENTITY = "llm_server.request_id"
 """Where the scope of a control route's request has its id."""
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _AT_ONCE = 256
 """Ids whose randomness is drawn at once: one call of the system costs more than making an id."""
 TENANT = "llm_server.tenant"
@@ -23,25 +24,28 @@ def tenant_of(request: Request) -> str:
 
 def request_id() -> str:
     """Return a new UUIDv7 (RFC 9562, section 5.7): ids sort by the millisecond in which they were made."""
-    millis = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{millis[:8]}-{millis[8:]}-{next(_noise)}"
+    return next(_ids)
 
 
-def _random_parts() -> Iterator[str]:
-    """Yield what comes after the time: version 7 and 12 random bits, the variant and 62 of them."""
+def _ids_of_now() -> Iterator[str]:
+    """Yield ids: 48 bits of time, version 7 and 12 random bits, the variant and 62 of them."""
+    latest, begin = 0, ""
     while True:
         drawn = os.urandom(10 * _AT_ONCE).hex()
         for at in range(0, len(drawn), 20):
-            variant = "89ab"[int(drawn[at + 3], 16) & 3]
-            rest = drawn[at + 4 : at + 20]
-            yield f"7{drawn[at : at + 3]}-{variant}{rest[:3]}-{rest[3:15]}"
+            millis = time.time_ns() // 1_000_000
+            if millis != latest:
+                latest, digits = millis, f"{millis:012x}"
+                begin = f"{digits[:8]}-{digits[8:]}-7"
+            variant = _VARIANTS[drawn[at + 3]]
+            yield f"{begin}{drawn[at : at + 3]}-{variant}{drawn[at + 4 : at + 7]}-{drawn[at + 7 : at + 19]}"
 
 
-_noise = _random_parts()
+_ids = _ids_of_now()
 if hasattr(os, "register_at_fork"):
 
     def _draw_anew() -> None:
-        global _noise  # noqa: PLW0603 - a forked process must not make its parent's ids
-        _noise = _random_parts()
+        global _ids  # noqa: PLW0603 - a forked process must not make its parent's ids
+        _ids = _ids_of_now()
 
     os.register_at_fork(after_in_child=_draw_anew)

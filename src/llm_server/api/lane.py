@@ -189,7 +189,9 @@ class Exchange(RequestResponseCycle):
         if lane.flow.write_paused and not self.disconnected:
             await lane.flow.drain()
         if not self.disconnected:
-            lane.transport.write(b"".join([*self._head(status, headers), b"\r\n", body]))
+            head = self._head(status, headers)
+            head += (b"\r\n", body)
+            lane.transport.write(b"".join(head))
             self._complete()
 
     async def start(self, headers: Headers, data: bytes) -> None:
@@ -197,8 +199,8 @@ class Exchange(RequestResponseCycle):
         self.response_started = True
         head = self._head(200, headers)
         if not self.disconnected:
-            first = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(data), data)
-            self._lane.transport.write(b"".join([*head, first]))
+            head.append(b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(data), data))
+            self._lane.transport.write(b"".join(head))
 
     async def write(self, data: bytes) -> None:
         """See :meth:`Sink.write`."""
@@ -218,10 +220,13 @@ class Exchange(RequestResponseCycle):
             self._complete()
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:
-        lines = [b"%b: %b\r\n" % each for each in headers]
+        """Return the status and the headers in pieces, without the empty line."""
+        pieces = [STATUS_LINE[status], self._lane.defaults()]
+        for name, value in headers:
+            pieces += (name, b": ", value, b"\r\n")
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        return [STATUS_LINE[status], self._lane.defaults(), *lines]
+            pieces.append(b"connection: close\r\n")
+        return pieces
 
     def _complete(self) -> None:
         self.response_complete = True

@@ -120,14 +120,11 @@ async def only(answers: Events) -> Answer:
     count = 0
     try:
         async for answer in answers:
-            found = answer
-            count += 1
-            if count > 1:
-                break
+            found, count = answer, count + 1
     finally:
         await answers.aclose()
     if found is None or count > 1:
-        raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="there is not one whole answer")
+        raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail=f"{count} whole answers")
     return found
 
 

@@ -1,5 +1,6 @@
 """Where an answer goes: the port between the one story of an answer and the transports that carry it."""
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.types import Send
@@ -22,11 +23,11 @@ class Sink(Protocol):
         """Begin a stream with status 200 and its first bytes."""
         ...
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         """Write more of the stream; ``data`` is not empty."""
         ...
 
-    async def end(self, data: bytes) -> None:
+    def end(self, data: bytes) -> Awaitable[None]:
         """Write the last bytes of the stream, if any, and end it."""
         ...
 
@@ -49,10 +50,10 @@ class AsgiSink:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.write(data)
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         """See :meth:`Sink.write`."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def end(self, data: bytes) -> None:
+    def end(self, data: bytes) -> Awaitable[None]:
         """See :meth:`Sink.end`."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        return self._send({"type": "http.response.body", "body": data, "more_body": False})

@@ -45,7 +45,8 @@ def check_structure(body: bytes) -> str:
     """
     if len(body) > _LARGE and _is_crowded(body):
         raise _invalid(_CROWDED)
-    flat = len(body) <= _SMALL and body.count(b"[") + body.count(b"{") < MAX_DEPTH
+    # Splitting counts faster than counting does.
+    flat = len(body) <= _SMALL and len(body.split(b"[")) + len(body.split(b"{")) < MAX_DEPTH
     words = _read(body, 0 if flat else _WRAPS)
     if words.startswith("recursion limit exceeded"):
         if _depth(body) > MAX_DEPTH:

@@ -346,5 +346,5 @@ async def test_batches_that_providers_run_take_no_place_of_those_that_run_here()
             await begin(world, "a")
         await client.until("show", 3)
         batch_id = await world.order(asked("b"))
-        while (await world.show(batch_id)).status is not S.COMPLETED:
-            await asyncio.sleep(0)
+        await world.told.until(lambda: world.told.lines.count("completed") == 1)
+        assert (await world.show(batch_id)).completed == 1

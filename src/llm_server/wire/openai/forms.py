@@ -42,14 +42,17 @@ def _forms(request: wire.ChatRequest) -> Iterator[tuple[str, OutputFormat]]:
             yield _FORMAT, OutputFormat(kind="json_object")
         case wire.JsonSchemaFormat(json_schema=wanted):
             yield _FORMAT, _json_schema(wanted)
-    guided = (request.guided_json, request.guided_regex, request.guided_choice, request.guided_grammar)
-    yield from _guided("guided_", *guided)
+    yield from _guided("guided_", *_guides(request))
     if own := request.structured_outputs:
         yield from _guided("structured_outputs.", own.json, own.regex, own.choice, own.grammar)
         if own.json_object:
             yield "structured_outputs.json_object", OutputFormat(kind="json_object")
         if own.structural_tag not in _NOTHING:
             raise invalid("structured_outputs.structural_tag", "structural tags are not supported here.")
+
+
+def _guides(request: wire.ChatRequest) -> tuple[Raw, str | None, list[str] | None, str | None]:
+    return request.guided_json, request.guided_regex, request.guided_choice, request.guided_grammar
 
 
 def _json_schema(wanted: wire.JsonSchema) -> OutputFormat:
