@@ -180,10 +180,8 @@ class Gate:
                 self._send_away(waiter, self._late(waiter, now_s))
                 continue
             self._remove(waiter)
-            if (
-                waiter.future.done()
-            ):  # its task was cancelled in this turn of the loop, and has yet to hear it
-                continue
+            if waiter.future.done():
+                continue  # its task was cancelled in this turn of the loop
             self.busy += 1
             for priority, share in enumerate(self._shares):
                 self._shares[priority] = share + (float(priority == waiter.priority) - share) * WEIGHT
