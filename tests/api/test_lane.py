@@ -1,9 +1,11 @@
 """The hot lane: who takes it, what it costs, and that everything about a connection is as without it."""
 
 import asyncio
+import http.client
 import io
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -140,3 +142,21 @@ async def test_a_large_body_is_read_beside_the_loop(serve: Serve, provider: Fake
     async with client.post("/v1/chat/completions", data=io.BytesIO(b"{" + b" " * size)) as response:
         assert (response.status, "JSON" in await response.text()) == (400, True)
     assert len(provider.calls) == 1
+
+
+async def test_an_early_refusal_is_heard_by_whoever_sends_on(serve: Serve) -> None:
+    """With ``Connection: close`` as well: a socket that is closed unread makes its peer lose the answer."""
+    url = str((await serve(max_body_bytes=1024))._base_url)
+
+    def ask() -> int:
+        host = urlsplit(url)
+        client = http.client.HTTPConnection(host.hostname or "", host.port or 0, timeout=20)
+        try:
+            body = b"x" * 20_000_000
+            headers = {"Connection": "close", "Content-Length": str(len(body))}
+            client.request("POST", "/v1/chat/completions", body, headers)
+            return client.getresponse().status
+        finally:
+            client.close()
+
+    assert await asyncio.to_thread(ask) == 413

@@ -1,6 +1,7 @@
 """What a soak reads of the server: gauges, the census, the slope."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def test_metrics_that_cannot_be_read_are_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_census_sees_tasks_and_the_entries_of_containers() -> None:
+    gc.collect()
     tasks, entries = (watched.census()[name] for name in ("tasks", "entries"))
     kept: dict[str, dict[int, str]] = {"map": dict.fromkeys(range(1000), "x")}
     waiting = asyncio.create_task(asyncio.Event().wait())

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from llm_server.app import create
+from llm_server.contract import Again, ErrorKind
 from llm_server.providers.rows import ROWS
 from llm_server.settings import Settings
 from tests.serving import serving
@@ -25,6 +26,8 @@ CANARY = "sk-canary-8a1f3c5e7d9b2f4a6c8e"
 RESULT = re.compile(rb'"tool_result"|"functionResponse"|"role": ?"tool"')
 """A tool's result, in any dialect."""
 
+ONCE = {"where": {kind.value: "elsewhere" for kind in ErrorKind if kind.again is Again.ANYWHERE}}
+"""No target is asked again that has failed once."""
 AT_ONCE: dict[str, Any] = {"log_flush_s": 0.01}
 QUIET: dict[str, Any] = {"engine": {"enabled": False}, "discover": False, "telemetry": AT_ONCE}
 

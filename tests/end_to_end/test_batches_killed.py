@@ -121,7 +121,6 @@ async def test_of_two_workers_one_runs_a_batch_and_the_other_takes_over_when_it_
             dying = owner(tmp_path, up, workers)
             os.kill(dying, signal.SIGKILL)
             await complete(client, last, "z", LINES)
-            assert dying not in children(server.process.pid)
         assert texts(up).total() <= 6 * 60 + LINES + 2 * (CONCURRENCY + GROUP)
 
 

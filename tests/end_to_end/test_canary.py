@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.front import CANARY, UNDAUNTED, before, fronting
+from tests.end_to_end.front import CANARY, ONCE, UNDAUNTED, before, fronting
 from tests.upstreams.cases import VENDORS, Refusal, load, refusals
 from tests.upstreams.script import Close, Head, Raw, Script, garbage_event, play
 
@@ -70,7 +70,7 @@ async def test_the_key_is_in_no_answer_when_nobody_listens(
         "api_key": CANARY,
         "headers": {"x-extra": CANARY},
     }
-    async with fronting({"gone": nowhere}) as front:
+    async with fronting({"gone": nowhere}, retry=ONCE) as front:
         for path, body in ASK.items():
             async with front.http.post(path, json={**body, "model": "gone/x"}) as response:
                 assert response.status == 502

@@ -8,9 +8,8 @@ import anthropic
 import openai
 import pytest
 
-from llm_server.contract import Again, ErrorKind
 from tests.end_to_end.conftest import World
-from tests.end_to_end.front import UNDAUNTED, Front, before, fronting, provider
+from tests.end_to_end.front import ONCE, UNDAUNTED, Front, before, fronting, provider
 from tests.end_to_end.sdks import anthropic_sdk, openai_sdk
 from tests.upstreams.cases import VENDORS, load, refusal, refusals
 from tests.upstreams.clients import collect
@@ -25,8 +24,6 @@ ASK: dict[str, tuple[str, dict[str, Any]]] = {
     "openai": ("/v1/chat/completions", {"messages": HELLO}),
     "anthropic": ("/v1/messages", {"messages": HELLO, "max_tokens": 100}),
 }
-ONCE = {"where": {kind.value: "elsewhere" for kind in ErrorKind if kind.again is Again.ANYWHERE}}
-"""No target is asked again that has failed once."""
 IDS = {"x-request-id", "request-id"}
 STORY = IDS | {
     f"x-llm-server-{name}" for name in ("provider", "model", "attempts", "upstream-ms", "overhead-ms")

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.front import before
+from tests.end_to_end.front import ONCE, before
 from tests.end_to_end.sdks import openai_sdk, openai_sync
 from tests.upstreams.cases import Refusal, load, refusal
 from tests.upstreams.clients import collect
@@ -179,9 +179,10 @@ FAILED = {
 
 @pytest.mark.parametrize("name", FAILED)
 async def test_an_upstreams_refusals_are_typed_errors(name: str) -> None:
-    async with before("openai", refusal("openai", name)) as (front, _), openai_sdk(front.url) as client:
-        with pytest.raises(FAILED[name]) as caught:
-            await client.chat.completions.create(model="openai/x", messages=HELLO)
+    async with before("openai", refusal("openai", name), retry=ONCE) as (front, _):
+        async with openai_sdk(front.url) as client:
+            with pytest.raises(FAILED[name]) as caught:
+                await client.chat.completions.create(model="openai/x", messages=HELLO)
     headers = caught.value.response.headers
     assert (headers["x-llm-server-provider"], headers["x-llm-server-attempts"]) == ("openai", "1")
     assert caught.value.request_id == headers["x-request-id"]
@@ -194,14 +195,14 @@ def soon(row: Refusal) -> Refusal:
 
 async def test_the_sdk_tries_again_when_that_may_help() -> None:
     limited, text = soon(refusal("openai", "rate_limit")), load("openai", "text")
-    async with before("openai", limited, limited, text) as (front, up):
+    async with before("openai", limited, limited, text, retry=ONCE) as (front, up):
         async with openai_sdk(front.url, max_retries=2) as client:
             await client.chat.completions.create(model="openai/x", messages=HELLO)
         assert len(up.requests) == 3
 
 
 async def test_the_sdk_gives_up_after_its_retries() -> None:
-    async with before("openai", soon(refusal("openai", "rate_limit"))) as (front, up):
+    async with before("openai", soon(refusal("openai", "rate_limit")), retry=ONCE) as (front, up):
         async with openai_sdk(front.url, max_retries=1) as client:
             with pytest.raises(openai.RateLimitError):
                 await client.chat.completions.create(model="openai/x", messages=HELLO)

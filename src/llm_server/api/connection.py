@@ -360,6 +360,19 @@ class Connection(HttpToolsProtocol):
             self.abandon(cycle)
         self.timer.set(time.perf_counter() + LINGER_S)
 
+    def linger(self) -> bool:
+        """Drop what is still coming of a request that has its answer; return false if nothing is.
+
+        What has not been read when a socket is closed makes the client lose what it was told.
+        """
+        if not self._receiving or not self.transport.can_write_eof():
+            return False
+        self.server_state.total_requests += 1
+        self._refusal = RefusedError(400, "It was answered before it was complete.")
+        self.transport.write_eof()
+        self.timer.set(time.perf_counter() + LINGER_S)
+        return True
+
     def _rendered(self, refusal: RefusedError) -> bytes:
         body = OPENAI_CHAT.error(ServerError(ErrorKind.INVALID_REQUEST, refusal.message), "")
         told: list[tuple[bytes, bytes]] = [

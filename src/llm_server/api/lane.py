@@ -231,5 +231,7 @@ class Exchange(RequestResponseCycle):
     def _complete(self) -> None:
         self.response_complete = True
         if not self.keep_alive:
+            if self._lane.linger():
+                return
             self._lane.transport.close()
         self._lane.on_response_complete()

@@ -118,7 +118,7 @@ class Answer:
             raise too_large(self._limit_bytes)
         pieces, self.pieces = self.pieces, []
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return body if self.coding is None else self._inflated(body)
+        return body if self.coding is None else await self._inflated(body)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives: what was read from the socket since the last piece, undivided.
@@ -139,6 +139,9 @@ class Answer:
                 else:
                     for inflated in decode.feed(piece):
                         yield inflated
+                        await asyncio.sleep(
+                            0
+                        )  # others have their turn: there may be a thousand times as much
             elif self.complete:
                 break
             elif self.failure is not None:
@@ -172,7 +175,7 @@ class Answer:
             if self.source is not None:
                 self.source.resume()
 
-    def _inflated(self, body: bytes) -> bytes:
+    async def _inflated(self, body: bytes) -> bytes:
         decode = decoder(self.coding or b"", self._limit_bytes)
         if decode is None:
             return body
@@ -181,5 +184,6 @@ class Answer:
             whole += piece
             if len(whole) > self._limit_bytes:
                 raise too_large(self._limit_bytes)
+            await asyncio.sleep(0)  # others have their turn
         decode.end()
         return bytes(whole)

@@ -8,6 +8,10 @@ from llm_server.pool.failures import too_large, undecodable
 
 PIECE_BYTES = 256 * 1024
 """Most that is decompressed at once: a small piece can be a thousand times larger inside."""
+SLICE_BYTES = 16 * 1024
+"""Most that is given to zlib at once: it copies what it leaves, so that a whole body would cost its square."""
+MAX_MEMBERS = 1000
+"""Members of a gzip body. One is usual; each may be empty, and then costs something and says nothing."""
 LARGEST_RATIO = 100
 """A stream larger than a whole answer may be is no answer when it is more times larger than what was sent.
 
@@ -47,12 +51,13 @@ def decoder(coding: bytes, limit_bytes: int) -> "Decoder | None":
 class Decoder:
     """Decompresses one answer; see :data:`LARGEST_RATIO` for what ends it."""
 
-    __slots__ = ("_gzipped", "_inflate", "_limit_bytes", "_read_bytes", "_written_bytes")
+    __slots__ = ("_gzipped", "_inflate", "_limit_bytes", "_members", "_read_bytes", "_written_bytes")
 
     def __init__(self, limit_bytes: int, *, gzipped: bool) -> None:
         self._limit_bytes = limit_bytes
         self._gzipped = gzipped
         self._inflate: _Inflate | None = None
+        self._members = 0
         self._read_bytes = 0
         self._written_bytes = 0
 
@@ -62,15 +67,17 @@ class Decoder:
         Raises:
             ServerError: ``UPSTREAM_INVALID`` for what is not compressed so, or suspiciously well.
         """
-        self._read_bytes += len(data)
-        while data:
-            piece, data = self._step(data)
-            self._written_bytes += len(piece)
-            suspicious = self._written_bytes > self._read_bytes * LARGEST_RATIO
-            if suspicious and self._written_bytes > self._limit_bytes:
-                raise too_large(self._limit_bytes)
-            if piece:
-                yield piece
+        for start in range(0, len(data), SLICE_BYTES):
+            part = data[start : start + SLICE_BYTES]
+            self._read_bytes += len(part)
+            while part:
+                piece, part = self._step(part)
+                self._written_bytes += len(piece)
+                suspicious = self._written_bytes > self._read_bytes * LARGEST_RATIO
+                if suspicious and self._written_bytes > self._limit_bytes:
+                    raise too_large(self._limit_bytes)
+                if piece:
+                    yield piece
 
     def end(self) -> None:
         """Say that nothing follows; raises ``UPSTREAM_INVALID`` when something is missing.
@@ -86,6 +93,9 @@ class Decoder:
         if inflate is None or inflate.eof:
             if inflate is not None and not self._gzipped:
                 raise undecodable("something follows its compressed data")
+            self._members += 1
+            if self._members > MAX_MEMBERS:
+                raise undecodable(f"more than {MAX_MEMBERS} members")
             inflate = self._inflate = self._started(data)  # a further member of gzip: RFC 1952 2.2
         try:
             piece = inflate.decompress(data, PIECE_BYTES)
