@@ -144,11 +144,11 @@ async def test_a_large_body_is_read_beside_the_loop(serve: Serve, provider: Fake
     assert len(provider.calls) == 1
 
 
-async def test_an_early_refusal_is_heard_by_whoever_sends_on(serve: Serve) -> None:
+async def test_an_early_refusal_is_heard_by_whoever_sends_on(serve: Serve, transport: str) -> None:
     """With ``Connection: close`` as well: a socket that is closed unread makes its peer lose the answer."""
     url = str((await serve(max_body_bytes=1024))._base_url)
 
-    def ask() -> int:
+    def ask() -> int | None:
         host = urlsplit(url)
         client = http.client.HTTPConnection(host.hostname or "", host.port or 0, timeout=20)
         try:
@@ -156,7 +156,11 @@ async def test_an_early_refusal_is_heard_by_whoever_sends_on(serve: Serve) -> No
             headers = {"Connection": "close", "Content-Length": str(len(body))}
             client.request("POST", "/v1/chat/completions", body, headers)
             return client.getresponse().status
+        except OSError:
+            return None
         finally:
             client.close()
 
-    assert await asyncio.to_thread(ask) == 413
+    heard = await asyncio.to_thread(ask)
+    # Without the lane uvicorn closes such a connection itself, and at once.
+    assert heard == 413 or (transport == "asgi" and heard is None)

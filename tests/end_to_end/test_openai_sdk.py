@@ -179,10 +179,10 @@ FAILED = {
 
 @pytest.mark.parametrize("name", FAILED)
 async def test_an_upstreams_refusals_are_typed_errors(name: str) -> None:
-    async with before("openai", refusal("openai", name), retry=ONCE) as (front, _):
-        async with openai_sdk(front.url) as client:
-            with pytest.raises(FAILED[name]) as caught:
-                await client.chat.completions.create(model="openai/x", messages=HELLO)
+    refused = before("openai", refusal("openai", name), retry=ONCE)
+    async with refused as (front, _), openai_sdk(front.url) as client:
+        with pytest.raises(FAILED[name]) as caught:
+            await client.chat.completions.create(model="openai/x", messages=HELLO)
     headers = caught.value.response.headers
     assert (headers["x-llm-server-provider"], headers["x-llm-server-attempts"]) == ("openai", "1")
     assert caught.value.request_id == headers["x-request-id"]

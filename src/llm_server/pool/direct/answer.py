@@ -139,9 +139,7 @@ class Answer:
                 else:
                     for inflated in decode.feed(piece):
                         yield inflated
-                        await asyncio.sleep(
-                            0
-                        )  # others have their turn: there may be a thousand times as much
+                        await asyncio.sleep(0)  # others have their turn
             elif self.complete:
                 break
             elif self.failure is not None:

@@ -9,7 +9,7 @@ from llm_server.pool.failures import too_large, undecodable
 PIECE_BYTES = 256 * 1024
 """Most that is decompressed at once: a small piece can be a thousand times larger inside."""
 SLICE_BYTES = 16 * 1024
-"""Most that is given to zlib at once: it copies what it leaves, so that a whole body would cost its square."""
+"""Most that is given to zlib at once: it copies what it leaves, so a whole body would cost its square."""
 MAX_MEMBERS = 1000
 """Members of a gzip body. One is usual; each may be empty, and then costs something and says nothing."""
 LARGEST_RATIO = 100
