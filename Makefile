@@ -12,8 +12,8 @@ BIN        := $(VENV)/bin
 PIP        := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 LOCKED     := $(PIP) install --require-hashes --no-deps -r
 # A process for every core, each of which loads the engine; one that has nothing left takes half of what another has.
-# More processes than two processors have: many tests wait for sockets.
-SPREAD     := --numprocesses=4 --dist=worksteal
+# One more process than two processors: many tests wait for sockets.
+SPREAD     := --numprocesses=3 --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format bench soak profile lock clean programs

@@ -29,8 +29,8 @@ LIMIT_S = 60.0
 """Of a hung request: no cell may come near."""
 
 BAD_POOL = {
-    "first_byte_timeout_s": 2.0,
-    "idle_timeout_s": 2.0,
+    "first_byte_timeout_s": 6.0,
+    "idle_timeout_s": 6.0,
     "connect_timeout_s": 5.0,
     "breaker": {"enabled": False},
 }
@@ -39,7 +39,7 @@ RETRY = {
     "throttled_base_s": 0.02,
     "transient_base_s": 0.02,
     "budget_floor_per_s": 1000,
-    "attempt_timeout_s": 3,
+    "attempt_timeout_s": 9,
 }
 
 

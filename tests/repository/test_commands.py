@@ -41,7 +41,7 @@ def test_tests_run_on_several_cores_and_the_arguments_come_last(tmp_path: Path) 
     dry = run("make", "--dry-run", f"VENV={tmp_path / 'venv'}", "test", "ARGS=tests/wire -x -n0")
     *_, program = dry.stdout.splitlines()
     assert program.split()[1:3] == ["-m", "pytest"]
-    assert "--numprocesses=4" in program
+    assert "--numprocesses=3" in program
     assert program.endswith(" tests/wire -x -n0")
 
 
