@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 PROGRAMS = {
+    "curl": "curl",  # tests/pool: another reader of the same answers
     "git": "git",  # tests/repository: the files of the project are those that git tracks
     "nginx": "nginx",  # benchmarks: the mock upstream and the yardstick; tests/benchmarks
     "wrk": "wrk",  # benchmarks: the load; tests/benchmarks
