@@ -12,11 +12,13 @@ from tests.repository.tree import ROOT, files
 from tools import budgets, programs
 
 MAKEFILE = (ROOT / "Makefile").read_text()
+FROM_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "GNUMAKEFLAGS"}
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
 
 
 def run(*command: str, **options: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **options}
+    # As from a shell: a make above would have its own flags, and lines about folders, passed on.
+    environment = {name: value for name, value in os.environ.items() if name not in FROM_MAKE} | options
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
