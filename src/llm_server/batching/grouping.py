@@ -10,7 +10,17 @@ from llm_server.batching.config import EmbeddingsConfig
 from llm_server.batching.group import Group, Member
 from llm_server.batching.portions import size
 from llm_server.batching.wrapped import Wrapped
-from llm_server.contract import Call, Context, EmbedCall, Embeddings, Events, GroupObserver, Provider
+from llm_server.contract import (
+    Begun,
+    Call,
+    Context,
+    EmbedCall,
+    Embeddings,
+    Events,
+    GroupObserver,
+    Provider,
+    Taker,
+)
 
 MAX_LIMITS = 1000
 """Models whose own limit of texts is remembered; the one learned first is forgotten first."""
@@ -83,6 +93,12 @@ class Grouped(Wrapped):
         if isinstance(call, EmbedCall) and self._config.enabled and self._is_small(call):
             return self._grouped(call, ctx)
         return self._inner(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Take the inner provider's short way, unless ``call`` may be grouped."""
+        if isinstance(call, EmbedCall) and self._config.enabled and self._is_small(call):
+            return None
+        return self._begin(call, ctx, taker)
 
     async def close(self) -> None:
         """End what is in flight, and release the inner provider."""

@@ -11,6 +11,7 @@ from llm_server.batching.config import SingleFlightConfig
 from llm_server.batching.flight import Flight
 from llm_server.batching.wrapped import Wrapped
 from llm_server.contract import (
+    Begun,
     Call,
     ChatCall,
     Context,
@@ -18,6 +19,7 @@ from llm_server.contract import (
     Events,
     GroupObserver,
     Provider,
+    Taker,
     TextCall,
 )
 
@@ -50,6 +52,12 @@ class Shared(Wrapped):
         if self._config.enabled and is_repeatable(call):
             return self._shared(call, ctx)
         return self._inner(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Take the inner provider's short way, unless ``call`` is to be shared."""
+        if self._config.enabled and is_repeatable(call):
+            return None
+        return self._begin(call, ctx, taker)
 
     async def close(self) -> None:
         """End what is in flight, and release the inner provider."""

@@ -1,6 +1,17 @@
 """A provider around a provider."""
 
-from llm_server.contract import Call, Context, Events, Facts, ModelInfo, Provider, State
+from llm_server.contract import (
+    Begun,
+    Call,
+    Context,
+    Events,
+    Facts,
+    ModelInfo,
+    Provider,
+    State,
+    Taker,
+    begin_of,
+)
 
 
 class Wrapped:
@@ -9,6 +20,7 @@ class Wrapped:
     def __init__(self, inner: Provider) -> None:
         self.name = inner.name
         self._inner = inner
+        self._begin = begin_of(inner)
 
     def facts(self, model: str) -> Facts:
         """Return the inner provider's facts."""
@@ -17,6 +29,10 @@ class Wrapped:
     def __call__(self, call: Call, ctx: Context) -> Events:
         """Return the inner provider's answers themselves."""
         return self._inner(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Take the inner provider's short way."""
+        return self._begin(call, ctx, taker)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the inner provider's models."""

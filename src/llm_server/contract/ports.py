@@ -1,8 +1,8 @@
 """The seams between rooms: who implements and who uses each is said in its docstring."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -25,6 +25,52 @@ class Handler(Protocol):
     def __call__(self, call: Call, ctx: Context) -> Events:
         """Answer ``call``: one whole value, or chunks if ``call.stream``; raises ``ServerError``."""
         ...
+
+
+class Taker(Protocol):
+    """Takes what a begun call gives as it comes; called by whoever has it, so it must not wait.
+
+    After :meth:`Begun.rest` was called nothing more comes this way.
+    """
+
+    def take(self, answer: Answer) -> None:
+        """Take the whole answer, which is the end, or the next chunk of a stream."""
+        ...
+
+    def end(self) -> None:
+        """Note that the stream is complete."""
+        ...
+
+    def turn(self) -> None:
+        """Ask for the rest, which does not come by itself. This may be called before ``begin`` returns."""
+        ...
+
+
+class Begun(Protocol):
+    """A call on the short way: sent, and answered by what it gives to its taker."""
+
+    def rest(self) -> Events:
+        """Return what has not been taken, by the ordinary way: with all its waiting, retrying and failing."""
+        ...
+
+
+Begin = Callable[[Call, Context, Taker], Begun | None]
+"""The short way of a handler (its method ``begin``): answers a call without a task, a wait or a generator.
+
+It returns nothing, and has done nothing, for a call that it has no short way for or that would have to wait.
+It only knows how everything goes well: at the first sign of anything else it tells its taker to turn, and the
+ordinary way goes on from there. What both do is the same, so that nobody can tell which way a call went.
+"""
+
+
+def begin_of(handler: Handler) -> Begin:
+    """Return the short way of ``handler``, which may have none."""
+    begin: Begin = getattr(handler, "begin", _never)
+    return begin
+
+
+def _never(_call: Call, _ctx: Context, _taker: Taker) -> None:
+    return None
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -151,12 +197,56 @@ class HttpResponse(Protocol):
         ...
 
 
+class Sending(Protocol):
+    """A request on its way to an upstream: entered for its answer, and left when that has been read.
+
+    Before it is entered it may be begun: sent if nothing has to wait for that. Who began it hears of what
+    comes, and may take it and finish; or enter, which goes on with what was sent.
+    """
+
+    async def __aenter__(self) -> HttpResponse: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
+
+    def begin(self, listener: Callable[[], None], *, whole: bool) -> bool:
+        """Send at once; return false, with nothing done, if that would have to wait.
+
+        ``listener`` is called whenever something has come, or gone wrong, until this is entered; if ``whole``,
+        only at the end.
+        """
+        ...
+
+    def answered(self) -> Mapping[str, str] | None:
+        """Return the headers, once, of a good answer whose body can be taken; nothing if it must be entered."""
+        ...
+
+    def taken(self) -> bytes:
+        """Return what has come of the body since this was last called."""
+        ...
+
+    def body(self) -> bytes | None:
+        """Return the whole body of a good answer; nothing if it must be entered for that. Takes nothing."""
+        ...
+
+    def over(self) -> bool | None:
+        """Return whether the answer has come to its end; nothing if it must be entered."""
+        ...
+
+    def finish(self) -> None:
+        """End, in the place of entering and leaving, with an answer that is over and was good."""
+        ...
+
+
 class Pool(Protocol):
     """Connections to one upstream origin. Implemented in pool/, used by providers/."""
 
-    def send(
-        self, request: HttpRequest, ctx: Context | None = None
-    ) -> AbstractAsyncContextManager[HttpResponse]:
+    def ready(self, ctx: Context) -> bool:
+        """Whether a request sent now can be begun; it need not stay so."""
+        ...
+
+    def send(self, request: HttpRequest, ctx: Context | None = None) -> Sending:
         """Send; the connection is back, or closed if the body was not read to its end, on leaving.
 
         ``ctx`` tells how urgent the request is, until when an answer is of use, and whether it goes to an

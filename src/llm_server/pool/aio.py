@@ -6,7 +6,7 @@ aiohttp takes a third of a second to import: the first request imports it, not t
 import asyncio
 import errno
 import io
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -54,6 +54,15 @@ class AiohttpTransport:
         """Send ``request`` on entering; see :meth:`llm_server.pool.transport.Transport.exchange`."""
         total_s = self._config.total_timeout_s
         return _Exchange(self, self._config, request, total_s if within_s is None else min(within_s, total_s))
+
+    def ready(self) -> bool:
+        """Return false: aiohttp takes its time to send."""
+        return False
+
+    def begin(
+        self, request: HttpRequest, within_s: float, listener: Callable[[], None], *, whole: bool
+    ) -> None:
+        """Begin nothing: see :meth:`ready`."""
 
     def warm(self) -> None:
         """Do nothing: aiohttp opens connections when they are needed."""

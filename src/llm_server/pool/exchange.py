@@ -1,6 +1,6 @@
 """One request on its way: let in, sent, watched to its end, and let out again whatever happens."""
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
@@ -10,7 +10,7 @@ from llm_server.pool.admission import Admission
 from llm_server.pool.gate import too_late
 from llm_server.pool.health import CROWDED, FAILURES, is_failure
 from llm_server.pool.quota import REFUSALS
-from llm_server.pool.transport import Transport
+from llm_server.pool.transport import Begun, Transport
 
 STREAMS = ("text/event-stream", "application/x-ndjson")
 """Media types of bodies that come while they are made."""
@@ -23,14 +23,18 @@ TIMER_SLACK_S = 0.01
 class Exchange:
     """Sends ``request`` once ``admission`` lets it; what :meth:`UpstreamPool.send` returns.
 
-    With a free place nothing here waits or makes a future, task or timer.
+    With a free place nothing here waits or makes a future, task or timer. One that is begun is let in only if
+    :meth:`UpstreamPool.ready` has just said so.
     """
 
     __slots__ = (
         "_admission",
+        "_began",
+        "_begun",
         "_ctx",
         "_exchange",
         "_good",
+        "_noted",
         "_request",
         "_streams",
         "_transport",
@@ -47,6 +51,8 @@ class Exchange:
         self._request = request
         self._ctx = ctx
         self._exchange: AbstractAsyncContextManager[HttpResponse]
+        self._begun: Begun | None = None
+        self._noted = self._began = False
         self._good = False
         self._streams = False
         self.sent_s = 0.0
@@ -54,21 +60,57 @@ class Exchange:
         """Whether the answer's status has said all that there is to say."""
         self.probe = False
 
-    async def __aenter__(self) -> HttpResponse:
+    def begin(self, listener: Callable[[], None], *, whole: bool) -> bool:
+        """See :meth:`llm_server.contract.Sending.begin`."""
         admission, ctx = self._admission, self._ctx
-        within_s = None
-        now_s = admission.now()
-        if ctx is not None and ctx.deadline_s is not None and now_s >= ctx.deadline_s:
-            raise too_late("over before it began")
-        if admission.breaker.closed and not admission.quota.held and admission.gate.enter():
-            self.sent_s = now_s
-        else:
-            self.probe = await admission.wait(ctx, now_s)
-            self.sent_s = now_s = admission.now()
+        if ctx is None or ctx.deadline_s is None or not admission.gate.enter():
+            return False
+        self.sent_s = now_s = admission.now()
         try:
-            if ctx is not None and ctx.deadline_s is not None:
-                within_s = ctx.deadline_s - now_s
-            self._exchange = self._transport.exchange(self._request, within_s)
+            begun = self._transport.begin(self._request, ctx.deadline_s - now_s, listener, whole=whole)
+        except ServerError:
+            begun = None  # whoever enters is told
+        if begun is None:
+            admission.gate.leave()
+            return False
+        self._exchange = self._begun = begun
+        return True
+
+    def answered(self) -> Mapping[str, str] | None:
+        """See :meth:`llm_server.contract.Sending.answered`."""
+        begun = self._begun
+        if begun is None or not begun.plain:
+            return None
+        self._note(200, begun.headers)
+        return begun.headers
+
+    def taken(self) -> bytes:
+        """See :meth:`llm_server.contract.Sending.taken`."""
+        assert self._begun is not None
+        piece = self._begun.taken()
+        if piece and self._streams and not self._began:
+            self.began()
+        return piece
+
+    def body(self) -> bytes | None:
+        """See :meth:`llm_server.contract.Sending.body`."""
+        return None if self._begun is None else self._begun.body()
+
+    def over(self) -> bool | None:
+        """See :meth:`llm_server.contract.Sending.over`."""
+        begun = self._begun
+        return None if begun is None or not begun.plain else begun.complete
+
+    def finish(self) -> None:
+        """See :meth:`llm_server.contract.Sending.finish`."""
+        self._end(None)
+
+    async def __aenter__(self) -> HttpResponse:
+        begun = self._begun is not None
+        within_s = None if begun else await self._let_in()
+        try:
+            if not begun:
+                self._exchange = self._transport.exchange(self._request, within_s)
             response = await self._exchange.__aenter__()
         except BaseException as error:
             if self._end(error):
@@ -79,6 +121,19 @@ class Exchange:
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
+
+    async def _let_in(self) -> float | None:
+        """Wait for a place and return the seconds that the caller has left, if there is a limit."""
+        admission, ctx = self._admission, self._ctx
+        now_s = admission.now()
+        if ctx is not None and ctx.deadline_s is not None and now_s >= ctx.deadline_s:
+            raise too_late("over before it began")
+        if admission.breaker.closed and not admission.quota.held and admission.gate.enter():
+            self.sent_s = now_s
+        else:
+            self.probe = await admission.wait(ctx, now_s)
+            self.sent_s = now_s = admission.now()
+        return None if ctx is None or ctx.deadline_s is None else ctx.deadline_s - now_s
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,12 +149,18 @@ class Exchange:
 
     def began(self) -> None:
         """Note that the body of a stream has begun."""
+        self._began = True
         self._admission.began(self.sent_s)
 
     def _answered(self, response: HttpResponse) -> HttpResponse:
-        """Note what status and headers say."""
+        """Note what status and headers say, and pass it on."""
+        if not self._noted:
+            self._note(response.status, response.headers)
+        return _Stream(response, self) if self._streams and not self._began else response
+
+    def _note(self, status: int, headers: Mapping[str, str]) -> None:
+        self._noted = True
         admission, ctx = self._admission, self._ctx
-        status, headers = response.status, response.headers
         if admission.reads_headers or status in REFUSALS:
             model = ctx.attempts[-1].model if ctx is not None and ctx.attempts else ""
             admission.quota.read(status, headers, model, admission.now())
@@ -108,10 +169,7 @@ class Exchange:
             self._refused(status)
         if not admission.breaker.closed and not self.failed:
             admission.recovered()
-        if self.failed or not headers.get("content-type", "").startswith(STREAMS):
-            return response
-        self._streams = True
-        return _Stream(response, self)
+        self._streams = not self.failed and headers.get("content-type", "").startswith(STREAMS)
 
     def _refused(self, status: int) -> None:
         if status in REFUSALS:

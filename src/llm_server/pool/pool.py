@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -11,7 +10,6 @@ from msgspec.structs import replace
 from llm_server.contract import (
     Context,
     HttpRequest,
-    HttpResponse,
     Pool,
     PoolReport,
     Priority,
@@ -59,9 +57,21 @@ class UpstreamPool:
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
 
-    def send(
-        self, request: HttpRequest, ctx: Context | None = None
-    ) -> AbstractAsyncContextManager[HttpResponse]:
+    def ready(self, ctx: Context) -> bool:
+        """Whether a request sent now can be begun: nobody need wait, and a connection is idle."""
+        admission = self._admission
+        gate = admission.gate
+        return (
+            gate.busy < gate.limit
+            and not gate.waiting
+            and admission.breaker.closed
+            and not admission.quota.held
+            and self._transport.ready()
+            and ctx.deadline_s is not None
+            and admission.now() < ctx.deadline_s
+        )
+
+    def send(self, request: HttpRequest, ctx: Context | None = None) -> Exchange:
         """Send ``request`` when there is room and give its answer; see :class:`llm_server.contract.Pool`."""
         return Exchange(self._admission, self._transport, request, ctx)
 
@@ -155,9 +165,11 @@ class Below:
         self.pool = pool
         self._prefix = prefix
 
-    def send(
-        self, request: HttpRequest, ctx: Context | None = None
-    ) -> AbstractAsyncContextManager[HttpResponse]:
+    def ready(self, ctx: Context) -> bool:
+        """Whether a request sent now can be begun."""
+        return self.pool.ready(ctx)
+
+    def send(self, request: HttpRequest, ctx: Context | None = None) -> Exchange:
         """Send ``request`` to the path below the prefix."""
         return self.pool.send(replace(request, path=self._prefix + request.path.lstrip("/")), ctx)
 

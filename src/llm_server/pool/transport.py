@@ -1,7 +1,8 @@
 """The seam inside this room: who carries bytes to an origin, and nothing of when or whether."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Protocol
 
 from llm_server.contract import HttpRequest, HttpResponse
@@ -44,6 +45,19 @@ class Transport(Protocol):
         """
         ...
 
+    def ready(self) -> bool:
+        """Whether a connection is idle, so that a request can probably be begun."""
+        ...
+
+    def begin(
+        self, request: HttpRequest, within_s: float, listener: Callable[[], None], *, whole: bool
+    ) -> "Begun | None":
+        """Send ``request`` at once and return it, not yet entered; nothing if no idle connection can take it.
+
+        ``listener`` is called with every piece of news until it is entered, if ``whole`` only at the end.
+        """
+        ...
+
     def warm(self) -> None:
         """Begin to open the connections that are kept ahead, without waiting; the first exchange does too."""
         ...
@@ -59,6 +73,36 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Close all connections; a later request opens new ones."""
         ...
+
+
+class Begun(Protocol):
+    """An exchange that has been sent. Entering it goes on with it as if it had been entered to begin with."""
+
+    headers: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        ...
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a good answer so far, and its body the bytes that come."""
+        ...
+
+    def body(self) -> bytes | None:
+        """Return the whole body if it has come and is within the limits; takes nothing."""
+        ...
+
+    def taken(self) -> bytes:
+        """Return what has come of the body since this was last called, and let more come."""
+        ...
+
+    async def __aenter__(self) -> HttpResponse: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
 
 
 def gives_up(status: int, headers: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from llm_server.contract import (
     Attempt,
+    Begun,
     Call,
     ChatCall,
     Chunk,
@@ -24,8 +25,11 @@ from llm_server.contract import (
     HttpResponse,
     ModelInfo,
     Pool,
+    Sending,
     ServerError,
     State,
+    StreamDecoder,
+    Taker,
     TextCall,
     TokenCount,
     unfold,
@@ -36,6 +40,7 @@ from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
 from llm_server.providers.dialects.failures import garbage, introduced
 from llm_server.providers.provenance import Reader, marked, own
+from llm_server.providers.started import Started, Ways
 
 MODELS_TIMEOUT_S = 10.0
 """Seconds that a list of models is waited for."""
@@ -72,6 +77,7 @@ class HttpProvider:
         self._config = config
         self._facts = facts
         self._trouble = ""
+        self._ways = Ways(dialect, name, self._sent, self._asked, self._note, self._succeeded)
         self.batches = ""
         """The shape of the provider's own batch API; empty if it has none."""
         secrets = (config.api_key, *config.headers.values())
@@ -86,6 +92,14 @@ class HttpProvider:
         if type(call) is TextCall and not self._facts(call.model).completions:
             return self._as_chats(call, ctx)
         return self._asked(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Send ``call`` if the pool has room and a connection; see :class:`llm_server.contract.Begin`."""
+        if not self._pool.ready(ctx) or (type(call) is TextCall and not self._facts(call.model).completions):
+            return None
+        started = Started(self._ways, call, ctx, taker)
+        started.begin()
+        return started
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the configured models, else the provider's own list."""
@@ -177,20 +191,20 @@ class HttpProvider:
             async for answer in answers:
                 yield answer
 
-    async def _asked(self, call: Call, ctx: Context) -> Events:
+    async def _asked(self, call: Call, ctx: Context, started: Started | None = None) -> Events:
         attempt = ctx.attempt
         try:
-            request = self._encoded(call, ctx)
-            if attempt is not None:
-                attempt.dialect = self._dialect.name
-                attempt.started_s = attempt.started_s or time.perf_counter()
-            async with self._pool.send(request, ctx) as response:
+            sending = self._sent(call, ctx) if started is None else started.sending()
+            async with sending as response:
                 if attempt is not None:
-                    self._note(response, attempt)
+                    self._note(response.headers, attempt)
+                if started is not None and started.failure is not None:
+                    raise started.failure
                 if not 200 <= response.status < 300:
                     raise await self._refused(response)
                 if call.stream:
-                    async with aclosing(self._streamed(call, response)) as chunks:
+                    decoder = None if started is None else started.decoder
+                    async with aclosing(self._streamed(call, response, decoder)) as chunks:
                         async for chunk in chunks:
                             yield marked(chunk, self.name) if ctx.marked else chunk
                 else:
@@ -203,6 +217,15 @@ class HttpProvider:
         finally:
             if attempt is not None:
                 attempt.ended_s = time.perf_counter()
+
+    def _sent(self, call: Call, ctx: Context) -> Sending:
+        """Return ``call`` as a request, which goes when it is entered or begun."""
+        request = self._encoded(call, ctx)
+        attempt = ctx.attempt
+        if attempt is not None:
+            attempt.dialect = self._dialect.name
+            attempt.started_s = attempt.started_s or time.perf_counter()
+        return self._pool.send(request, ctx)
 
     def _encoded(self, call: Call, ctx: Context) -> HttpRequest:
         check_model_name(call.model)
@@ -219,7 +242,10 @@ class HttpProvider:
             ctx.dropped.extend(name for name in request.dropped if name not in ctx.dropped)
         return request
 
-    async def _streamed(self, call: Call, response: HttpResponse) -> AsyncGenerator[Chunk, None]:
+    async def _streamed(
+        self, call: Call, response: HttpResponse, decoder: StreamDecoder | None
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of a stream; ``decoder`` is that of one of which a part was taken already."""
         kind = response.headers.get("content-type", "")
         if kind.startswith("text/html"):
             raise garbage("a page of HTML")
@@ -229,7 +255,7 @@ class HttpProvider:
             for chunk in unfold(whole) if isinstance(whole, Completion) else ():
                 yield chunk
             return
-        decoder = self._dialect.decoder(call)
+        decoder = decoder or self._dialect.decoder(call)
         async with aclosing(response.chunks()) as pieces:
             async for piece in pieces:
                 for chunk in decoder.feed(piece):
@@ -267,10 +293,15 @@ class HttpProvider:
             error.param = error.param and secret.redact(error.param)
         error.args = (f"{error.kind}: {error.message}",)
 
-    def _note(self, response: HttpResponse, attempt: Attempt) -> None:
+    def _succeeded(self, attempt: Attempt | None) -> None:
+        """Note that all went well."""
+        self._trouble = ""
+        if attempt is not None:
+            attempt.ended_s = time.perf_counter()
+
+    def _note(self, headers: Mapping[str, str], attempt: Attempt) -> None:
         """Write down when the answer began and what the upstream calls it, unless it calls it by a secret."""
         attempt.first_byte_s = attempt.first_byte_s or time.perf_counter()
-        headers = response.headers
         for name in UPSTREAM_IDS:
             if found := headers.get(name):
                 for secret in self._secrets:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from llm_server.contract import (
+    Begun,
     Call,
     ChatCall,
     Context,
@@ -17,6 +18,8 @@ from llm_server.contract import (
     Provider,
     ServerError,
     State,
+    Taker,
+    begin_of,
 )
 from llm_server.structured.config import StructuredConfig
 from llm_server.structured.demand import checked_tools, key_of
@@ -57,6 +60,7 @@ class Structured:
     ) -> None:
         self.name = inner.name
         self._inner = inner
+        self._begin = begin_of(inner)
         self._config = config or StructuredConfig()
         self._rules = rules or Rules(self._config.rules)
         self._planner = Planner(self._config, self._rules)
@@ -80,13 +84,13 @@ class Structured:
             ServerError: ``OUTPUT_INVALID``, with every problem and the model's words, when no answer was
                 valid; ``INVALID_REQUEST`` for a schema that is none.
         """
-        if not isinstance(call, ChatCall) or isinstance(call, CountCall):
-            return self._inner(call, ctx)
-        tool = call.forced_tool
-        checked = () if tool is not None else checked_tools(call)
-        if call.output is None and tool is None and not checked:
-            return self._inner(call, ctx)
-        return self._formed(call, ctx)
+        if isinstance(call, ChatCall) and _is_held(call):
+            return self._formed(call, ctx)
+        return self._inner(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Take the inner provider's short way, unless ``call`` demands a form."""
+        return None if isinstance(call, ChatCall) and _is_held(call) else self._begin(call, ctx, taker)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the inner provider's models."""
@@ -146,6 +150,15 @@ class Structured:
                 refused = refused or error
         if refused is not None:
             raise refused
+
+
+def _is_held(call: ChatCall) -> bool:
+    """Whether the answer to ``call`` must have a form, or its tool calls."""
+    if call.output is None and not call.tools:
+        return False
+    if isinstance(call, CountCall):
+        return False
+    return call.output is not None or call.forced_tool is not None or bool(checked_tools(call))
 
 
 def _upgraded(facts: Facts) -> Facts:

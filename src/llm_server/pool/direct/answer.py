@@ -1,7 +1,7 @@
 """One answer as it arrives: what the connection writes and the caller reads."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Protocol
 
 from llm_server.contract import ServerError
@@ -67,6 +67,7 @@ class Answer:
         "ends_s",
         "failure",
         "headers",
+        "listener",
         "paused",
         "pieces",
         "source",
@@ -99,7 +100,30 @@ class Answer:
         self.whole = False
         """Whether the caller wants the body at once: nothing need be paused or told before its end."""
         self.waiter: asyncio.Future[None] | None = None
+        self.listener: Callable[[], None] | None = None
+        """Called when there is news, in the place of a waiter."""
         self.source: Source | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a good answer so far, and its body the bytes that come."""
+        return self.status == 200 and self.coding is None and self.failure is None
+
+    def body(self) -> bytes | None:
+        """Return the whole body if it has come and :meth:`read` would return the same; takes nothing."""
+        if not self.complete or not self.plain or self.buffered > self._limit_bytes:
+            return None
+        pieces = self.pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def taken(self) -> bytes:
+        """Return what has come since this was last called, and let more come."""
+        pieces = self.pieces
+        if not pieces:
+            return b""
+        self.pieces = []
+        self._ask()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read(self) -> bytes:
         """Return the whole body; returns without waiting when it has arrived.

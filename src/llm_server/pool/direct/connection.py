@@ -248,12 +248,12 @@ class Connection(Reading, asyncio.Protocol):
         if answer.paused:
             answer.paused = False
             self._transport.resume_reading()
-        self._wake(answer)
         if self._keep and not self._stray and self._rest is None and not self._unwritten():
             self._owner.released(self)
         else:
             self._rest = None
             self._close()
+        self._wake(answer)  # last: who hears of it may send another request at once
 
     def _end(self, failure: ServerError) -> None:
         """Fail the exchange and close."""
@@ -293,6 +293,9 @@ class Connection(Reading, asyncio.Protocol):
 
     @staticmethod
     def _wake(answer: Answer) -> None:
+        if answer.listener is not None:
+            answer.listener()
+            return
         waiter = answer.waiter
         if waiter is not None:
             answer.waiter = None

@@ -1,6 +1,7 @@
 """One request and its answer, as the object that the caller enters, reads and leaves."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -32,7 +33,7 @@ class Exchange(Answer):
     :class:`llm_server.pool.transport.Transport` says when a request is sent again, and why that is safe.
     """
 
-    __slots__ = ("_connections", "_request")
+    __slots__ = ("_connections", "_message", "_request")
 
     def __init__(
         self,
@@ -42,33 +43,56 @@ class Exchange(Answer):
         allowed_s: float,
     ) -> None:
         super().__init__(loop, connections.max_response_bytes, allowed_s)
-        self._connections = connections
         self._request = request
+        self._message: tuple[bytes, bytes] | None = None
+
+    def begin(self, listener: Callable[[], None], *, whole: bool) -> bool:
+        """Send on an idle connection; see :meth:`llm_server.contract.Sending.begin`."""
+        message = self._written(self._request)
+        now = self._loop.time()
+        connection = self._connections.take(now)
+        if connection is None:
+            return False
+        self._message = message
+        self.whole = whole
+        self.listener = listener
+        self.ends_s = now + self.allowed_s
+        connection.begin(self, *message, now)
+        return True
 
     async def __aenter__(self) -> Self:
         """Return the answer once its head is here; raises as :meth:`Transport.exchange` says."""
-        head, body = self._written(self._request)
-        connections = self._connections
-        now = self._loop.time()
-        self.ends_s = now + self.allowed_s
-        connection = connections.take(now)
-        while True:
-            if connection is None:
-                connection = await connections.dial(self.ends_s - now)
-                now = self._loop.time()
-            connection.begin(self, head, body, now)
-            try:
-                await self._news()
-            except BaseException:  # cancelled
-                self._leave()
-                raise
-            if self.failure is None:
-                return self
+        connections, message = self._connections, self._message
+        self.listener, self.whole = None, False
+        if message is None:
+            message = self._written(self._request)
+            now = self._loop.time()
+            self.ends_s = now + self.allowed_s
+            await self._send(message, connections.take(now), now)
+        elif not self.status and self.failure is None:
+            await self._heard()
+        while self.failure is not None:
             if not self.unheard:
                 raise self.failure
             connections.resent += 1
             self._forget()
-            connection, now = None, self._loop.time()
+            await self._send(message, None, self._loop.time())
+        return self
+
+    async def _send(self, message: tuple[bytes, bytes], connection: Connection | None, now: float) -> None:
+        if connection is None:
+            connection = await self._connections.dial(self.ends_s - now)
+            now = self._loop.time()
+        connection.begin(self, *message, now)
+        await self._heard()
+
+    async def _heard(self) -> None:
+        """Wait for the first news, good or bad."""
+        try:
+            await self._news()
+        except BaseException:  # cancelled
+            self._leave()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from llm_server.contract import HttpRequest, Secret, ServerError
 from llm_server.pool import tls
@@ -50,6 +50,17 @@ class DirectTransport:
         allowed_s = self._total_s if within_s is None else min(within_s, self._total_s)
         # Asking asyncio for its loop is a system call with Python 3.11: once only.
         return Exchange(self, request, self._loop or self._started(), allowed_s)
+
+    def ready(self) -> bool:
+        """Whether a connection is idle."""
+        return bool(self._idle)
+
+    def begin(
+        self, request: HttpRequest, within_s: float, listener: Callable[[], None], *, whole: bool
+    ) -> Exchange | None:
+        """Send ``request`` on an idle connection; see :meth:`llm_server.pool.transport.Transport.begin`."""
+        exchange = self.exchange(request, within_s)
+        return exchange if exchange.begin(listener, whole=whole) else None
 
     def warm(self) -> None:
         """Begin to open ``min_connections``, without waiting for them."""

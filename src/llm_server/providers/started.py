@@ -1,0 +1,139 @@
+"""A call that was sent at once, and whose answer is translated as it comes: the short way of a hosted provider."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec import Struct
+
+from llm_server.contract import (
+    Attempt,
+    Call,
+    Chunk,
+    Context,
+    Dialect,
+    Events,
+    Sending,
+    ServerError,
+    StreamDecoder,
+    Taker,
+)
+from llm_server.providers.provenance import marked
+
+_log = logging.getLogger(__name__)
+
+EVENT_STREAM = "text/event-stream"
+
+
+class Ways(Struct, frozen=True):
+    """What the short way has in common with the ordinary one: the provider's name, dialect and parts of its work.
+
+    ``sent`` encodes a call, ``asked`` is the ordinary way, which goes on with what was started; ``note`` writes
+    down what an answer's headers say, ``succeeded`` that it was good.
+    """
+
+    dialect: Dialect
+    name: str
+    sent: Callable[[Call, Context], Sending]
+    asked: Callable[[Call, Context, "Started"], Events]
+    note: Callable[[Mapping[str, str], Attempt], None]
+    succeeded: Callable[[Attempt | None], None]
+
+
+class Started:
+    """One call, sent: see :class:`llm_server.contract.Begun`.
+
+    Attributes:
+        failure: what was wrong with the answer, for the ordinary way to raise.
+        decoder: what has read a part of a stream, for the ordinary way to go on with.
+    """
+
+    __slots__ = ("_call", "_ctx", "_sending", "_taker", "_ways", "decoder", "failure")
+
+    def __init__(self, ways: Ways, call: Call, ctx: Context, taker: Taker) -> None:
+        self._ways = ways
+        self._call = call
+        self._ctx = ctx
+        self._taker = taker
+        self._sending: Sending | None = None
+        self.failure: Exception | None = None
+        self.decoder: StreamDecoder | None = None
+
+    def begin(self) -> None:
+        """Encode and send; turn if that cannot be done now."""
+        try:
+            self._sending = sending = self._ways.sent(self._call, self._ctx)
+        except ServerError as error:
+            self.failure = error
+            self._taker.turn()
+            return
+        heard = self._stream if self._call.stream else self._whole
+        if not sending.begin(heard, whole=not self._call.stream):
+            self._taker.turn()
+
+    def sending(self) -> Sending:
+        """Return what was sent, or is to be; raises what kept it from being encoded."""
+        if self._sending is None:
+            assert self.failure is not None
+            raise self.failure
+        return self._sending
+
+    def rest(self) -> Events:
+        """Return what is left, by the ordinary way."""
+        return self._ways.asked(self._call, self._ctx, self)
+
+    def _whole(self) -> None:
+        """Take a whole answer, which has come or failed."""
+        sending, ways, ctx = self._sending, self._ways, self._ctx
+        assert sending is not None
+        body = sending.body()
+        if body is None or self._answered(sending) is None:
+            self._taker.turn()
+            return
+        try:
+            answer = ways.dialect.decode(self._call, body)
+        except Exception as error:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
+            self.failure = error
+            self._taker.turn()
+            return
+        sending.finish()
+        ways.succeeded(ctx.attempt)
+        self._taker.take(marked(answer, ways.name) if ctx.marked else answer)
+
+    def _stream(self) -> None:
+        """Take what has come of a stream."""
+        sending = self._sending
+        assert sending is not None
+        decoder = self.decoder
+        if decoder is None:
+            headers = self._answered(sending)
+            if headers is None or not headers.get("content-type", "").startswith(EVENT_STREAM):
+                self._taker.turn()
+                return
+            self.decoder = decoder = self._ways.dialect.decoder(self._call)
+        try:
+            if piece := sending.taken():
+                self._give(decoder.feed(piece))
+            over = sending.over()
+            if over:
+                self._give(decoder.end())
+        except Exception as error:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
+            self.failure = error
+            self._taker.turn()
+            return
+        if over:
+            sending.finish()
+            self._ways.succeeded(self._ctx.attempt)
+            self._taker.end()
+        elif over is None:
+            self._taker.turn()
+
+    def _answered(self, sending: Sending) -> Mapping[str, str] | None:
+        headers = sending.answered()
+        if headers is not None and self._ctx.attempt is not None:
+            self._ways.note(headers, self._ctx.attempt)
+        return headers
+
+    def _give(self, chunks: Iterable[Chunk]) -> None:
+        taker, ctx = self._taker, self._ctx
+        for chunk in chunks:
+            taker.take(marked(chunk, self._ways.name) if ctx.marked else chunk)
