@@ -9,8 +9,7 @@ import msgspec
 from llm_server.batching.config import EmbeddingsConfig
 from llm_server.batching.group import Group, Member
 from llm_server.batching.portions import size
-from llm_server.batching.wrapped import Wrapped
-from llm_server.contract import Call, Context, EmbedCall, Embeddings, Events, GroupObserver, Provider
+from llm_server.contract import Call, Context, EmbedCall, Embeddings, Events, GroupObserver, Provider, Wrapped
 
 MAX_LIMITS = 1000
 """Models whose own limit of texts is remembered; the one learned first is forgotten first."""

@@ -9,7 +9,6 @@ import msgspec
 
 from llm_server.batching.config import SingleFlightConfig
 from llm_server.batching.flight import Flight
-from llm_server.batching.wrapped import Wrapped
 from llm_server.contract import (
     Call,
     ChatCall,
@@ -19,6 +18,7 @@ from llm_server.contract import (
     GroupObserver,
     Provider,
     TextCall,
+    Wrapped,
 )
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -97,6 +97,7 @@ from llm_server.contract.schemas import (
     SchemaVersion,
 )
 from llm_server.contract.secret import Secret
+from llm_server.contract.wrapping import Wrapped
 
 __all__ = [
     "JSON_BODY",
@@ -196,6 +197,7 @@ __all__ = [
     "UpstreamNote",
     "Usage",
     "Way",
+    "Wrapped",
     "fold",
     "missing",
     "unfold",
