@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -13,9 +13,21 @@ from llm_server.api.config import ApiConfig
 from llm_server.api.identity import request_id
 from llm_server.api.presence import Presence, why_cancelled
 from llm_server.api.reply import Reply
-from llm_server.api.sink import AsgiSink, Sink
+from llm_server.api.short import Awaited, ShortReply
+from llm_server.api.sink import AsgiSink, PromptSink, Sink
 from llm_server.api.wishes import note_wishes
-from llm_server.contract import Context, ErrorKind, Handler, Observer, ServerError, Usage
+from llm_server.contract import (
+    Begin,
+    Call,
+    Context,
+    ErrorKind,
+    Events,
+    Handler,
+    Observer,
+    ServerError,
+    Usage,
+    begin_of,
+)
 from llm_server.wire.codec import Codec
 
 _log = logging.getLogger(__name__)
@@ -47,6 +59,7 @@ class Endpoint:
         self._door = door
         self._within_s = door.config.request_timeout_s
         self._priorities = door.config.priority_header
+        self.begin: Begin = begin_of(door.handler)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request that came through ASGI."""
@@ -80,20 +93,64 @@ class Endpoint:
     async def answer(self, headers: Mapping[str, str], body: bytes, ctx: Context, sink: Sink) -> None:
         """Answer one request. Raises nothing; when it returns, all that can be said has been said."""
         reply = Reply(sink, ctx, self._codec)
+        await self._told(self._answered(headers, body, ctx, reply), ctx, reply)
+
+    def short(
+        self, headers: Mapping[str, str], body: bytes, ctx: Context, sink: PromptSink
+    ) -> ShortReply | None:
+        """Return the reply of one request that may take the short way; nothing if it is too large for that.
+
+        Raises:
+            ServerError: the request did not become a call.
+        """
+        if len(body) >= ASIDE_BYTES:
+            return None
+        return ShortReply(sink, ctx, self._codec, self._decoded(body, headers, ctx))
+
+    async def finish(self, call: Call, answers: Events, ctx: Context, reply: Reply) -> None:
+        """Write ``answers``, or what went wrong. Raises nothing, as :meth:`answer`."""
+        await self._told(self._written(call, answers, reply), ctx, reply)
+
+    def ask(self, call: Call, ctx: Context) -> Events:
+        """Take the pipeline's ordinary way."""
+        return self._door.handler(call, ctx)
+
+    @property
+    def keepalive_s(self) -> float:
+        """Seconds of silence in a stream after which the dialect's keep-alive is written."""
+        return self._door.config.keepalive_s
+
+    def _decoded(self, body: bytes, headers: Mapping[str, str], ctx: Context) -> Call:
+        call = self._codec.decode(body, headers)
+        ctx.model, ctx.streamed = call.model, call.stream
+        return call
+
+    async def _answered(self, headers: Mapping[str, str], body: bytes, ctx: Context, reply: Reply) -> None:
         try:
-            try:
-                decode = self._codec.decode
-                small = len(body) < ASIDE_BYTES
-                call = decode(body, headers) if small else await asyncio.to_thread(decode, body, headers)
-            except (ServerError, asyncio.CancelledError) as error:
-                self.unheard(error if isinstance(error, ServerError) else _reason(ctx), ctx)
-                raise
-            ctx.model, ctx.streamed = call.model, call.stream
-            answers = self._door.handler(call, ctx)
-            if call.stream:
-                await reply.stream(call, answers, self._door.config.keepalive_s)
+            if len(body) < ASIDE_BYTES:
+                call = self._decoded(body, headers, ctx)
             else:
-                await reply.whole(call, answers)
+                call = await asyncio.to_thread(self._decoded, body, headers, ctx)
+        except (ServerError, asyncio.CancelledError) as error:
+            self.unheard(error if isinstance(error, ServerError) else _reason(ctx), ctx)
+            raise
+        answers = None
+        if not call.stream:
+            awaited = Awaited()
+            begun = self.begin(call, ctx, awaited)
+            answers = begun and awaited.answers(begun)
+        await self._written(call, answers or self._door.handler(call, ctx), reply)
+
+    async def _written(self, call: Call, answers: Events, reply: Reply) -> None:
+        if call.stream:
+            await reply.stream(call, answers, self._door.config.keepalive_s)
+        else:
+            await reply.whole(call, answers)
+
+    async def _told(self, work: Awaitable[None], ctx: Context, reply: Reply) -> None:
+        """Do ``work``, and say in the reply what went wrong with it."""
+        try:
+            await work
         except ServerError as error:
             await reply.error(error)
         except asyncio.CancelledError:

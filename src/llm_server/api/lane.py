@@ -16,8 +16,9 @@ from uvicorn.server import ServerState
 from llm_server.api.body import headers_of, left_while_sending, too_large
 from llm_server.api.connection import Connection
 from llm_server.api.endpoint import Endpoint
+from llm_server.api.short import ShortReply
 from llm_server.api.sink import Headers
-from llm_server.contract import ServerError
+from llm_server.contract import Events, ServerError
 
 
 class Lane(Connection):
@@ -78,6 +79,18 @@ class Lane(Connection):
         else:
             super().abandon(cycle)
 
+    def pause_writing(self) -> None:
+        """Let an answer go the ordinary way, which waits for the client to read."""
+        super().pause_writing()
+        if type(self.answering) is Exchange:
+            self.loop.call_soon(self.answering.turn)  # after what is being written now
+
+    def shutdown(self) -> None:
+        """Let an answer go the ordinary way, where the end of the server's patience is heard."""
+        if type(self.answering) is Exchange:
+            self.answering.turn()
+        super().shutdown()
+
     def answer_by_s(self) -> float:
         """Return when the answer must be complete."""
         answering = self.answering
@@ -109,6 +122,7 @@ class Exchange(RequestResponseCycle):
         self._context = endpoint.context()
         self._parts: list[bytes] = []
         self._size = 0
+        self._short: ShortReply | None = None
         self._task: Task[None] | None = None
         self.keep_alive = lane.parser.should_keep_alive()
         self.disconnected = self.response_started = self.response_complete = False
@@ -138,10 +152,42 @@ class Exchange(RequestResponseCycle):
 
     def complete(self) -> None:
         """Begin to answer, if that was not refused."""
-        if self._task is None:
-            parts = self._parts
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._task is not None:
+            return
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._lane.flow.write_paused:
+            reply = None
+        else:
+            try:
+                reply = self._endpoint.short(self._headers, body, self._context, self)
+            except ServerError as error:
+                self._refuse(error)
+                return
+        if reply is None:
             self._start(self._endpoint.answer(self._headers, body, self._context, self))
+        else:
+            self._begin(reply)
+
+    def _begin(self, reply: ShortReply) -> None:
+        """Answer by the short way, if there is one."""
+        endpoint, call = self._endpoint, reply.call
+        self._short = reply
+        reply.turned = self._turned
+        if not reply.begin(endpoint.begin):
+            self._turned(endpoint.ask(call, self._context))
+        elif call.stream:
+            reply.keep_alive(endpoint.keepalive_s, self._lane.loop)
+
+    def _turned(self, answers: Events) -> None:
+        reply = self._short
+        assert reply is not None
+        self._start(self._endpoint.finish(reply.call, answers, self._context, reply))
+
+    def turn(self) -> None:
+        """Let the ordinary way go on with an answer that goes the short one."""
+        if self._short is not None and self._short.is_short():
+            self._short.turn()
 
     def _refuse(self, error: ServerError) -> None:
         self._start(self._endpoint.refuse(error, self._context, self))
@@ -164,22 +210,26 @@ class Exchange(RequestResponseCycle):
         if self.disconnected:
             return
         self.disconnected = self._context.left = True
-        if self._task is None:
+        if self._task is None and self._short is None:
             self._endpoint.unheard(left_while_sending(), self._context)
         else:
             self.cancel()
 
     def is_late(self) -> bool:
         """Whether the answer has begun to be made and should be complete by now."""
-        running = self._task is not None and not self.response_complete
+        running = (self._task is not None or self._short is not None) and not self.response_complete
         return running and time.perf_counter() >= self.deadline_s
 
     def cancel(self) -> None:
         """Cancel the answer; the context tells why."""
-        if (task := self._task) is not None and not task.done():
+        if self._short is not None and self._short.is_short():
+            # The ordinary way sees to the end, once it has gone its first step.
+            self._short.turn()
+            self._lane.loop.call_soon(self.cancel)
+        elif self._task is not None and not self._task.done():
             # One that is cancelled before its first step never comes to its end.
-            task.add_done_callback(self._lane.tasks.discard)
-            task.cancel()
+            self._task.add_done_callback(self._lane.tasks.discard)
+            self._task.cancel()
 
     # The sink
 
@@ -188,35 +238,52 @@ class Exchange(RequestResponseCycle):
         lane = self._lane
         if lane.flow.write_paused and not self.disconnected:
             await lane.flow.drain()
-        if not self.disconnected:
-            head = self._head(status, headers)
-            head += (b"\r\n", body)
-            lane.transport.write(b"".join(head))
-            self._complete()
+        self.put_whole(status, headers, body)
 
     async def start(self, headers: Headers, data: bytes) -> None:
         """See :meth:`Sink.start`."""
-        self.response_started = True
-        head = self._head(200, headers)
-        if not self.disconnected:
-            head.append(b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(data), data))
-            self._lane.transport.write(b"".join(head))
+        self.put_start(headers, data)
 
     async def write(self, data: bytes) -> None:
         """See :meth:`Sink.write`."""
         lane = self._lane
         if lane.flow.write_paused and not self.disconnected:
             await lane.flow.drain()
-        if not self.disconnected:
-            lane.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.put(data)
 
     async def end(self, data: bytes) -> None:
         """See :meth:`Sink.end`."""
         lane = self._lane
         if lane.flow.write_paused and not self.disconnected:
             await lane.flow.drain()
+        self.put_end(data)
+
+    def put_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """See :meth:`PromptSink.put_whole`."""
         if not self.disconnected:
-            lane.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+            head = self._head(status, headers)
+            head += (b"\r\n", body)
+            self._lane.transport.write(b"".join(head))
+            self._complete()
+
+    def put_start(self, headers: Headers, data: bytes) -> None:
+        """See :meth:`PromptSink.put_start`."""
+        self.response_started = True
+        if not self.disconnected:
+            head = self._head(200, headers)
+            head.append(b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(data), data))
+            self._lane.transport.write(b"".join(head))
+
+    def put(self, data: bytes) -> None:
+        """See :meth:`PromptSink.put`."""
+        if not self.disconnected:
+            self._lane.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def put_end(self, data: bytes) -> None:
+        """See :meth:`PromptSink.put_end`."""
+        if not self.disconnected:
+            end = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+            self._lane.transport.write(end)
             self._complete()
 
     def _head(self, status: int, headers: Headers) -> list[bytes]:

@@ -19,7 +19,7 @@ from llm_server.wire.codec import Codec, StreamEncoder
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
-_STREAMING: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+STREAMING: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """nginx must not collect the stream (nginx.org, ngx_http_proxy_module, proxy_buffering)."""
 
 
@@ -38,14 +38,21 @@ class Reply:
         self._done = False
         self._wrote = False
 
+    def open(self, call: Call) -> StreamEncoder | None:
+        """Note what is answered, and return the writer of its stream if it is to be one."""
+        self._call = call
+        if call.stream and self._encoder is None:
+            self._encoder = self._codec.encoder(call)
+        return self._encoder
+
     async def whole(self, call: Call, answers: Events) -> None:
         """Write the one whole value that ``answers`` holds."""
-        self._call = call
+        self.open(call)
         answer = await only(answers)
         if isinstance(answer, Chunk):
             raise ServerError(ErrorKind.INTERNAL, "Internal error.", detail="a chunk is no whole answer")
-        body = self._codec.whole(call, answer)
-        await self._full(200, self._told(JSON), body)
+        status, told, body = self._complete(200, self._codec.whole(call, answer))
+        await self._sink.whole(status, told, body)
 
     async def stream(self, call: Call, answers: Events, keepalive_s: float) -> None:
         """Write chunks as they come; into a silence of ``keepalive_s`` goes the dialect's keep-alive.
@@ -53,8 +60,7 @@ class Reply:
         The status goes out with the first content, or with the first keep-alive: a failure before that is an
         ordinary error answer, one after it the dialect's in-band error.
         """
-        self._call = call
-        self._encoder = encoder = self._codec.encoder(call)
+        encoder = self.open(call) or self._codec.encoder(call)
         keeper = _Keeper(self, keepalive_s) if self._codec.keepalive else None
         try:
             async with aclosing(answers):
@@ -74,10 +80,11 @@ class Reply:
         if self._begun and self._encoder is not None:
             await self._end(self._encoder.error(error))
             return
-        told = self._told(JSON) + headers.retry(error)
-        await self._full(error.kind.status, told, self._codec.error(error, self._ctx.request_id))
+        body = self._codec.error(error, self._ctx.request_id)
+        status, told, body = self._complete(error.kind.status, body, headers.retry(error))
+        await self._sink.whole(status, told, body)
 
-    async def keep_alive(self) -> None:
+    async def break_silence(self) -> None:
         """Write the dialect's keep-alive if nothing was written since this was last called."""
         if not self._wrote:
             await self._write(self._codec.keepalive)
@@ -91,10 +98,13 @@ class Reply:
             ctx.dropped += self._codec.unmodelled(call.raw)
         return headers.story(ctx, content_type)
 
-    async def _full(self, status: int, told: Headers, body: bytes) -> None:
+    def _complete(self, status: int, body: bytes, more: Headers | None = None) -> tuple[int, Headers, bytes]:
         self._done = True
+        told = self._told(JSON)
+        if more:
+            told += more
         told.append((b"content-length", b"%d" % len(body)))
-        await self._sink.whole(status, told, body)
+        return status, told, body
 
     async def _write(self, data: bytes) -> None:
         if not data:
@@ -104,7 +114,7 @@ class Reply:
             await self._sink.write(data)
         else:
             self._begun = True
-            await self._sink.start(self._told(EVENT_STREAM) + _STREAMING, data)
+            await self._sink.start(self._told(EVENT_STREAM) + STREAMING, data)
 
     async def _end(self, data: bytes) -> None:
         if not self._begun:
@@ -148,5 +158,5 @@ class _Keeper:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         if self._writing is None or self._writing.done():  # else the caller is behind: no more for it
-            self._writing = loop.create_task(self._reply.keep_alive())
+            self._writing = loop.create_task(self._reply.break_silence())
         self._timer = loop.call_later(self._every_s, self._look)

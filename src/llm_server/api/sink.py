@@ -32,6 +32,26 @@ class Sink(Protocol):
         ...
 
 
+class PromptSink(Sink, Protocol):
+    """A sink that takes things without waiting as well: at most what one piece of news brings."""
+
+    def put_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a complete answer."""
+        ...
+
+    def put_start(self, headers: Headers, data: bytes) -> None:
+        """Begin a stream."""
+        ...
+
+    def put(self, data: bytes) -> None:
+        """Write more of it."""
+        ...
+
+    def put_end(self, data: bytes) -> None:
+        """Write the last bytes, if any, and end it."""
+        ...
+
+
 class AsgiSink:
     """An answer to a request that came through ASGI."""
 

@@ -9,7 +9,6 @@ import msgspec
 from llm_server.batching.config import EmbeddingsConfig
 from llm_server.batching.group import Group, Member
 from llm_server.batching.portions import size
-from llm_server.batching.wrapped import Wrapped
 from llm_server.contract import (
     Begun,
     Call,
@@ -20,6 +19,7 @@ from llm_server.contract import (
     GroupObserver,
     Provider,
     Taker,
+    Wrapped,
 )
 
 MAX_LIMITS = 1000

@@ -9,7 +9,6 @@ import msgspec
 
 from llm_server.batching.config import SingleFlightConfig
 from llm_server.batching.flight import Flight
-from llm_server.batching.wrapped import Wrapped
 from llm_server.contract import (
     Begun,
     Call,
@@ -21,6 +20,7 @@ from llm_server.contract import (
     Provider,
     Taker,
     TextCall,
+    Wrapped,
 )
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

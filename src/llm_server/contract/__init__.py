@@ -71,6 +71,8 @@ from llm_server.contract.messages import (
 from llm_server.contract.pools import PoolReport, QuotaReport
 from llm_server.contract.ports import (
     JSON_BODY,
+    Begin,
+    Begun,
     Dialect,
     Events,
     GroupObserver,
@@ -82,8 +84,11 @@ from llm_server.contract.ports import (
     Pool,
     Provider,
     RouterStrategy,
+    Sending,
     State,
     StreamDecoder,
+    Taker,
+    begin_of,
 )
 from llm_server.contract.routes import HedgePolicy, Plan, RetryPolicy, Route, Target
 from llm_server.contract.schemas import (
@@ -97,6 +102,7 @@ from llm_server.contract.schemas import (
     SchemaVersion,
 )
 from llm_server.contract.secret import Secret
+from llm_server.contract.wrapping import Wrapped
 
 __all__ = [
     "JSON_BODY",
@@ -110,6 +116,8 @@ __all__ = [
     "BatchOrder",
     "BatchStatus",
     "BatchStore",
+    "Begin",
+    "Begun",
     "Block",
     "Call",
     "ChatCall",
@@ -173,12 +181,14 @@ __all__ = [
     "SchemaStore",
     "SchemaVersion",
     "Secret",
+    "Sending",
     "ServerError",
     "Started",
     "State",
     "StoredFile",
     "StreamDecoder",
     "StructuredNote",
+    "Taker",
     "Target",
     "Text",
     "TextCall",
@@ -196,6 +206,8 @@ __all__ = [
     "UpstreamNote",
     "Usage",
     "Way",
+    "Wrapped",
+    "begin_of",
     "fold",
     "missing",
     "unfold",

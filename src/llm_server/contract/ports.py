@@ -213,13 +213,13 @@ class Sending(Protocol):
     def begin(self, listener: Callable[[], None], *, whole: bool) -> bool:
         """Send at once; return false, with nothing done, if that would have to wait.
 
-        ``listener`` is called whenever something has come, or gone wrong, until this is entered; if ``whole``,
-        only at the end.
+        ``listener`` is called whenever something has come, or gone wrong, until this is entered; only at the
+        end if ``whole``.
         """
         ...
 
     def answered(self) -> Mapping[str, str] | None:
-        """Return the headers, once, of a good answer whose body can be taken; nothing if it must be entered."""
+        """Return the headers of a good answer whose body can be taken; nothing if it must be entered."""
         ...
 
     def taken(self) -> bytes:

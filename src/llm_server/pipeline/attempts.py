@@ -55,18 +55,30 @@ def has_content(answer: Answer) -> bool:
     return any(isinstance(event, CONTENT) for event in answer.events)
 
 
-def hold(held: list[Answer], answer: Answer) -> None:
-    """Keep an ``answer`` from before the first content; raises ``UPSTREAM_INVALID`` if these never end."""
+def is_held(answer: Answer, held: list[Answer]) -> bool:
+    """Keep an ``answer`` without content among ``held``; return false for one with content.
+
+    Raises:
+        ServerError: ``UPSTREAM_INVALID`` if these never end.
+    """
+    if has_content(answer):
+        return False
     if len(held) >= MAX_HELD:
         raise ServerError(ErrorKind.UPSTREAM_INVALID, "The provider's stream does not come to its content.")
     held.append(answer)
+    return True
+
+
+def noted(target: Target, now_s: float) -> Attempt:
+    """Return the note of an attempt that begins now; until it is told otherwise, it was abandoned."""
+    return Attempt(
+        provider=target.provider, model=target.model, started_s=now_s, error=ErrorKind.CLIENT_CLOSED
+    )
 
 
 def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: float) -> Events:
-    """Note an attempt in ``ctx`` and return its answers; until it is told otherwise, it was abandoned."""
-    ctx.attempts.append(
-        Attempt(provider=target.provider, model=target.model, started_s=now_s, error=ErrorKind.CLIENT_CLOSED)
-    )
+    """Note an attempt in ``ctx`` and return its answers."""
+    ctx.attempts.append(noted(target, now_s))
     try:
         return provider(call.addressed(target.model), ctx)
     except ServerError as error:

@@ -3,6 +3,7 @@
 from contextlib import aclosing
 
 from llm_server.contract import (
+    Begun,
     Call,
     ChatCall,
     Context,
@@ -14,11 +15,13 @@ from llm_server.contract import (
     Part,
     Refusal,
     ServerError,
+    Taker,
     Text,
     Thinking,
     TokenCount,
     ToolCall,
     ToolResult,
+    begin_of,
 )
 
 BYTES_PER_TOKEN = 4
@@ -34,6 +37,11 @@ class Counted:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
+        self._begin = begin_of(handler)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Take the inner short way for everything but a count."""
+        return None if isinstance(call, CountCall) else self._begin(call, ctx, taker)
 
     def __call__(self, call: Call, ctx: Context) -> Events:
         """Pass everything through but a count that the provider does not support."""

@@ -21,7 +21,7 @@ from llm_server.contract import (
     Target,
     Usage,
 )
-from llm_server.pipeline.attempts import Request, Timing, has_content, hold
+from llm_server.pipeline.attempts import Request, Timing, is_held
 from llm_server.pipeline.ledger import Ledger
 from llm_server.pipeline.trip import Trip
 
@@ -197,8 +197,7 @@ class _Runner:
         await self._queue.put(None)
 
     async def _pass_on(self, answer: Answer) -> None:
-        if not self.ready.done() and not has_content(answer):
-            hold(self._early, answer)
+        if not self.ready.done() and is_held(answer, self._early):
             return
         self._are_ready()
         await self._queue.put(answer)

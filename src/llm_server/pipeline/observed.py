@@ -5,6 +5,7 @@ import time
 
 from llm_server.contract import (
     Answer,
+    Begun,
     Call,
     Chunk,
     Completion,
@@ -15,7 +16,9 @@ from llm_server.contract import (
     Handler,
     Observer,
     ServerError,
+    Taker,
     Usage,
+    begin_of,
 )
 from llm_server.contract.answers import CONTENT
 
@@ -33,14 +36,34 @@ class Observed:
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
         self._handler = handler
+        self._begin = begin_of(handler)
         self._observer = observer
 
-    async def __call__(self, call: Call, ctx: Context) -> Events:
+    def __call__(self, call: Call, ctx: Context) -> Events:
         """Pass the inner handler's answers through unchanged."""
+        return self._watched(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Take the inner short way; what comes by it is reported in the same way."""
+        watch = _Watch(self, call, ctx, taker)
+        begun = self._begin(call, ctx, watch)
+        if begun is None:
+            return None
+        watch.inner = begun
+        self._observer.started(ctx)
+        return watch
+
+    async def _watched(
+        self, call: Call, ctx: Context, watch: "_Watch | None" = None, rest: Events | None = None
+    ) -> Events:
+        """Pass answers through and report on them: on the ``rest`` of those that ``watch`` has seen."""
         usage, seen, ended = _NOTHING, False, False
         error: ServerError | None = None
-        self._observer.started(ctx)
-        answers = self._handler(call, ctx)
+        if watch is None:
+            self._observer.started(ctx)
+        else:
+            usage, seen = watch.usage, watch.seen
+        answers = rest or self._handler(call, ctx)
         try:
             async for answer in answers:
                 if not seen and _is_content(answer):
@@ -62,9 +85,51 @@ class Observed:
             if not ended:
                 error = error or ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
                 await answers.aclose()
-            if ctx.wasted is not _NOTHING:
-                usage += ctx.wasted
-            self._observer.finished(ctx, usage, error)
+            self.finished(ctx, usage, error)
+
+    def first_content(self, ctx: Context) -> None:
+        """Report the first content."""
+        self._observer.first_content(ctx)
+
+    def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
+        """Report the end, with all tokens that were used."""
+        if ctx.wasted is not _NOTHING:
+            usage += ctx.wasted
+        self._observer.finished(ctx, usage, error)
+
+
+class _Watch:
+    """One call on the short way, and its taker below: reports what comes and passes it on."""
+
+    __slots__ = ("_call", "_ctx", "_observed", "_taker", "inner", "seen", "usage")
+
+    def __init__(self, observed: Observed, call: Call, ctx: Context, taker: Taker) -> None:
+        self._observed = observed
+        self._call = call
+        self._ctx = ctx
+        self._taker = taker
+        self.seen = False
+        self.usage = _NOTHING
+        self.inner: Begun
+
+    def take(self, answer: Answer) -> None:
+        if not self.seen and _is_content(answer):
+            self.seen = True
+            self._observed.first_content(self._ctx)
+        self.usage = _usage(answer) or self.usage
+        if type(answer) is not Chunk:
+            self._observed.finished(self._ctx, self.usage, None)
+        self._taker.take(answer)
+
+    def end(self) -> None:
+        self._observed.finished(self._ctx, self.usage, None)
+        self._taker.end()
+
+    def turn(self) -> None:
+        self._taker.turn()
+
+    def rest(self) -> Events:
+        return self._observed._watched(self._call, self._ctx, self, self.inner.rest())
 
 
 def _cancelled(ctx: Context) -> ServerError:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from llm_server.contract import (
     Answer,
+    Begun,
     Call,
     ChatCall,
+    Chunk,
     Context,
     ErrorKind,
     Events,
@@ -15,9 +17,19 @@ from llm_server.contract import (
     Route,
     RouterStrategy,
     ServerError,
+    Taker,
     Target,
+    begin_of,
 )
-from llm_server.pipeline.attempts import Limits, Request, Timing, begun, has_content, hold, limited
+from llm_server.pipeline.attempts import (
+    Limits,
+    Request,
+    Timing,
+    begun,
+    is_held,
+    limited,
+    noted,
+)
 from llm_server.pipeline.counted import estimate
 from llm_server.pipeline.hedging import hedged
 from llm_server.pipeline.ledger import Ledger
@@ -43,31 +55,55 @@ class Routed:
     ) -> None:
         self._strategy = strategy
         self._providers = providers
+        self._begins = {name: begin_of(provider) for name, provider in providers.items()}
         self._timing = timing or Timing()
         self._clock = self._timing.clock
         self._ledger = Ledger()
 
-    async def __call__(self, call: Call, ctx: Context) -> Events:
+    def __call__(self, call: Call, ctx: Context) -> Events:
         """Answer ``call``; raises the ``ServerError`` of the last attempt when none could."""
-        request = self._planned(call, ctx)
+        return self._course(call, ctx)
+
+    def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
+        """Begin the first attempt, if nothing on its route has a limit of time or runs beside it."""
+        try:
+            request = self._planned(call, ctx)
+        except ServerError:
+            return None
+        route, target = request.route, request.target
+        if route.hedge is not None or _is_limited(route):
+            return None
+        leg = Leg(self, request, taker)
+        ctx.attempts.append(noted(target, self._clock()))
+        begun = self._begins[target.provider](call.addressed(target.model), ctx, leg)
+        if begun is None:
+            ctx.attempts.pop()
+            return None
+        leg.inner = begun
+        return leg
+
+    async def _course(
+        self, call: Call, ctx: Context, leg: "Leg | None" = None, rest: Events | None = None
+    ) -> Events:
+        """Make attempt after attempt; ``leg`` is the first if it is on its way already, with its ``rest``."""
+        request = self._planned(call, ctx) if leg is None else leg.request
+        held, committed = ([], False) if leg is None else (leg.held, leg.committed)
         while True:
-            held: list[Answer] = []
-            committed = complete = False
-            answers = self._opened(request)
+            complete = False
+            answers, rest = rest or self._opened(request), None
             try:
                 async for answer in answers:
                     if not committed:
-                        if not has_content(answer):
-                            hold(held, answer)
+                        if is_held(answer, held):
                             continue
                         committed = True
-                        self._answered(request)
+                        self.answered(request)
                         for early in held:
                             yield early
                     yield answer
                 complete = True
                 if not committed:
-                    self._answered(request)
+                    self.answered(request)
                     for late in held:
                         yield late
                 return
@@ -77,7 +113,8 @@ class Routed:
                     raise
             finally:
                 await answers.aclose()
-                self._ended(ctx, complete=complete)
+                self.ended(ctx, complete=complete)
+            held = []
             await self._pause(request)
 
     def _planned(self, call: Call, ctx: Context) -> Request:
@@ -113,12 +150,12 @@ class Routed:
         now_s = self._clock()
         answers = begun(self._providers[target.provider], target, request.call, ctx, now_s)
         route = request.route
-        if route.retry.attempt_timeout_s is None and route.timeout_s is None:
+        if not _is_limited(route):
             return answers
         end_s = None if route.timeout_s is None or ctx.deadline_s is None else ctx.deadline_s - now_s
         return limited(answers, Limits(route.retry.attempt_timeout_s, end_s), self._clock)
 
-    def _answered(self, request: Request) -> None:
+    def answered(self, request: Request) -> None:
         """Note that the latest attempt is the one that answers."""
         now_s = self._clock()
         attempt = request.ctx.attempts[-1]
@@ -144,7 +181,7 @@ class Routed:
             request.trip = Trip(request.route, request.targets, request.ctx, self._ledger, replan)
         return request.trip
 
-    def _ended(self, ctx: Context, *, complete: bool) -> None:
+    def ended(self, ctx: Context, *, complete: bool) -> None:
         """Note the end of an attempt, and why it was given up, if nothing else is known to be wrong."""
         attempt = ctx.attempts[-1]
         if not complete and attempt.error in {None, ErrorKind.CLIENT_CLOSED}:
@@ -163,3 +200,54 @@ class Routed:
 
     def _facts(self, target: Target) -> Facts:
         return self._providers[target.provider].facts(target.model)
+
+
+def _is_limited(route: Route) -> bool:
+    """Whether attempts have a time of their own."""
+    return route.retry.attempt_timeout_s is not None or route.timeout_s is not None
+
+
+class Leg:
+    """The first attempt of a request on the short way, and its taker: holds answers back to the commit."""
+
+    __slots__ = ("_routed", "_taker", "committed", "held", "inner", "request")
+
+    def __init__(self, routed: Routed, request: Request, taker: Taker) -> None:
+        self._routed = routed
+        self._taker = taker
+        self.request = request
+        self.committed = False
+        self.held: list[Answer] = []
+        self.inner: Begun
+
+    def take(self, answer: Answer) -> None:
+        """Pass ``answer`` on once there is content."""
+        if self.committed:
+            self._taker.take(answer)
+        elif not is_held(answer, self.held):
+            self._commit()
+            if type(answer) is not Chunk:
+                self._routed.ended(self.request.ctx, complete=True)
+            self._taker.take(answer)
+
+    def end(self) -> None:
+        """Pass on what was held back of a stream without content."""
+        if not self.committed:
+            self._commit()
+        self._routed.ended(self.request.ctx, complete=True)
+        self._taker.end()
+
+    def turn(self) -> None:
+        """Pass it on."""
+        self._taker.turn()
+
+    def rest(self) -> Events:
+        """Return the rest of this attempt, and those after it."""
+        return self._routed._course(self.request.call, self.request.ctx, self, self.inner.rest())
+
+    def _commit(self) -> None:
+        self.committed = True
+        self._routed.answered(self.request)
+        held, self.held = self.held, []
+        for early in held:
+            self._taker.take(early)

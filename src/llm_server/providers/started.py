@@ -1,4 +1,4 @@
-"""A call that was sent at once, and whose answer is translated as it comes: the short way of a hosted provider."""
+"""The short way of a hosted provider: a call that was sent at once, and its answer translated as it comes."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -25,10 +25,10 @@ EVENT_STREAM = "text/event-stream"
 
 
 class Ways(Struct, frozen=True):
-    """What the short way has in common with the ordinary one: the provider's name, dialect and parts of its work.
+    """What the short way has in common with the ordinary one: the provider's name, dialect and ways to work.
 
-    ``sent`` encodes a call, ``asked`` is the ordinary way, which goes on with what was started; ``note`` writes
-    down what an answer's headers say, ``succeeded`` that it was good.
+    ``sent`` encodes a call; ``asked`` is the ordinary way and goes on with what was started; ``note`` tells
+    what an answer's headers say, ``succeeded`` that it was good.
     """
 
     dialect: Dialect
@@ -47,7 +47,7 @@ class Started:
         decoder: what has read a part of a stream, for the ordinary way to go on with.
     """
 
-    __slots__ = ("_call", "_ctx", "_sending", "_taker", "_ways", "decoder", "failure")
+    __slots__ = ("_call", "_ctx", "_sending", "_taker", "_turned", "_ways", "decoder", "failure")
 
     def __init__(self, ways: Ways, call: Call, ctx: Context, taker: Taker) -> None:
         self._ways = ways
@@ -55,6 +55,7 @@ class Started:
         self._ctx = ctx
         self._taker = taker
         self._sending: Sending | None = None
+        self._turned = False
         self.failure: Exception | None = None
         self.decoder: StreamDecoder | None = None
 
@@ -64,11 +65,11 @@ class Started:
             self._sending = sending = self._ways.sent(self._call, self._ctx)
         except ServerError as error:
             self.failure = error
-            self._taker.turn()
+            self._turn()
             return
         heard = self._stream if self._call.stream else self._whole
         if not sending.begin(heard, whole=not self._call.stream):
-            self._taker.turn()
+            self._turn()
 
     def sending(self) -> Sending:
         """Return what was sent, or is to be; raises what kept it from being encoded."""
@@ -78,22 +79,24 @@ class Started:
         return self._sending
 
     def rest(self) -> Events:
-        """Return what is left, by the ordinary way."""
+        """Return what is left, by the ordinary way; nothing that comes from now on is taken here."""
+        self._turned = True
         return self._ways.asked(self._call, self._ctx, self)
 
     def _whole(self) -> None:
         """Take a whole answer, which has come or failed."""
         sending, ways, ctx = self._sending, self._ways, self._ctx
-        assert sending is not None
+        if self._turned or sending is None:
+            return
         body = sending.body()
         if body is None or self._answered(sending) is None:
-            self._taker.turn()
+            self._turn()
             return
         try:
             answer = ways.dialect.decode(self._call, body)
         except Exception as error:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
             self.failure = error
-            self._taker.turn()
+            self._turn()
             return
         sending.finish()
         ways.succeeded(ctx.attempt)
@@ -102,12 +105,13 @@ class Started:
     def _stream(self) -> None:
         """Take what has come of a stream."""
         sending = self._sending
-        assert sending is not None
+        if self._turned or sending is None:
+            return
         decoder = self.decoder
         if decoder is None:
             headers = self._answered(sending)
             if headers is None or not headers.get("content-type", "").startswith(EVENT_STREAM):
-                self._taker.turn()
+                self._turn()
                 return
             self.decoder = decoder = self._ways.dialect.decoder(self._call)
         try:
@@ -118,14 +122,18 @@ class Started:
                 self._give(decoder.end())
         except Exception as error:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
             self.failure = error
-            self._taker.turn()
+            self._turn()
             return
         if over:
             sending.finish()
             self._ways.succeeded(self._ctx.attempt)
             self._taker.end()
         elif over is None:
-            self._taker.turn()
+            self._turn()
+
+    def _turn(self) -> None:
+        self._turned = True
+        self._taker.turn()
 
     def _answered(self, sending: Sending) -> Mapping[str, str] | None:
         headers = sending.answered()

@@ -14,12 +14,10 @@ from llm_server.contract import (
     ErrorKind,
     Events,
     Facts,
-    ModelInfo,
     Provider,
     ServerError,
-    State,
     Taker,
-    begin_of,
+    Wrapped,
 )
 from llm_server.structured.config import StructuredConfig
 from llm_server.structured.demand import checked_tools, key_of
@@ -37,7 +35,7 @@ REMEMBERED_MODELS = 1_000
 """Models of a provider whose facts are kept at hand; names come from callers, so there is a bound."""
 
 
-class Structured:
+class Structured(Wrapped):
     """Wraps a provider, and is one: see :class:`llm_server.contract.Provider`.
 
     A chat call that demands a form, by an output format or by forcing one tool, is asked by the best method
@@ -58,9 +56,7 @@ class Structured:
     def __init__(
         self, inner: Provider, config: StructuredConfig | None = None, rules: Rules | None = None
     ) -> None:
-        self.name = inner.name
-        self._inner = inner
-        self._begin = begin_of(inner)
+        super().__init__(inner)
         self._config = config or StructuredConfig()
         self._rules = rules or Rules(self._config.rules)
         self._planner = Planner(self._config, self._rules)
@@ -91,22 +87,6 @@ class Structured:
     def begin(self, call: Call, ctx: Context, taker: Taker) -> Begun | None:
         """Take the inner provider's short way, unless ``call`` demands a form."""
         return None if isinstance(call, ChatCall) and _is_held(call) else self._begin(call, ctx, taker)
-
-    async def models(self) -> tuple[ModelInfo, ...]:
-        """Return the inner provider's models."""
-        return await self._inner.models()
-
-    def state(self) -> tuple[State, str]:
-        """Return the inner provider's state."""
-        return self._inner.state()
-
-    async def start(self) -> None:
-        """Make the inner provider ready."""
-        await self._inner.start()
-
-    async def close(self) -> None:
-        """Release the inner provider."""
-        await self._inner.close()
 
     async def plan(self, call: ChatCall) -> Plan:
         """Return how a demand on ``call`` is met here: worked out in a thread once, then remembered.

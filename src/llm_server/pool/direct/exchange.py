@@ -43,6 +43,7 @@ class Exchange(Answer):
         allowed_s: float,
     ) -> None:
         super().__init__(loop, connections.max_response_bytes, allowed_s)
+        self._connections = connections
         self._request = request
         self._message: tuple[bytes, bytes] | None = None
 

@@ -1,21 +1,17 @@
 """A provider around a provider."""
 
-from llm_server.contract import (
-    Begun,
-    Call,
-    Context,
-    Events,
-    Facts,
-    ModelInfo,
-    Provider,
-    State,
-    Taker,
-    begin_of,
-)
+from llm_server.contract.calls import Call
+from llm_server.contract.context import Context
+from llm_server.contract.facts import Facts
+from llm_server.contract.ports import Begun, Events, ModelInfo, Provider, State, Taker, begin_of
 
 
 class Wrapped:
-    """Passes everything on: what a stage leaves as it is. See :class:`llm_server.contract.Provider`."""
+    """Passes everything on, and is a :class:`Provider` too: a stage overrides what it changes.
+
+    Args:
+        inner: the provider, which starting and closing start and close.
+    """
 
     def __init__(self, inner: Provider) -> None:
         self.name = inner.name
