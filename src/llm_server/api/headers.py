@@ -25,6 +25,40 @@ _POINTLESS = frozenset(
 """Kinds whose status the vendors' SDKs retry although another try cannot help."""
 
 
+_WHOLE = b"".join(
+    [
+        b"content-type: %b\r\nx-request-id: %b\r\nrequest-id: %b\r\n",
+        b"%bx-llm-server-attempts: 1\r\nx-llm-server-upstream-ms: %.2f\r\nx-llm-server-overhead-ms: %.3f\r\n",
+    ]
+)
+
+
+def written(headers: Headers) -> bytes:
+    """Return ``headers`` as lines."""
+    pieces: list[bytes] = []
+    for name, value in headers:
+        pieces += (name, b": ", value, b"\r\n")
+    return b"".join(pieces)
+
+
+def plain_story(ctx: Context, content_type: bytes) -> bytes:
+    """Return what :func:`story` says, as lines, if it is what almost every answer says; else nothing."""
+    if len(ctx.attempts) != 1 or ctx.dropped or ctx.estimated or ctx.structured is not None:
+        return b""
+    attempt = ctx.attempts[0]
+    upstream_s = attempt.upstream_s
+    overhead_s = time.perf_counter() - ctx.started_s - upstream_s
+    request_id = ctx.request_id.encode()
+    return _WHOLE % (
+        content_type,
+        request_id,
+        request_id,
+        _answered_lines(attempt.provider, attempt.model),
+        upstream_s * 1000,
+        overhead_s * 1000 if overhead_s > 0 else 0.0,
+    )
+
+
 def story(ctx: Context, content_type: bytes) -> Headers:
     """Return the headers of every answer: ids, and :func:`course`."""
     request_id = ctx.request_id.encode()
@@ -86,6 +120,11 @@ def _attempted(attempts: Sequence[Attempt]) -> str:
         end = "outrun" if attempt.outrun else f"error={attempt.error}" if attempt.error else "ok"
         told.append(f"{name};{end};ms={attempt.upstream_s * 1000:.1f}")
     return ", ".join(told if len(attempts) <= MAX_ATTEMPTED else [*told, "..."])
+
+
+@lru_cache(maxsize=1024)
+def _answered_lines(provider: str, model: str) -> bytes:
+    return written(_answered_by(provider, model))
 
 
 @lru_cache(maxsize=1024)

@@ -5,8 +5,10 @@ or piece of a stream. Whatever is unusual goes through ASGI as without a lane: o
 HTTP/1.0, ``Expect``, an upgrade, and requests that come before the one before them is answered.
 """
 
+import logging
 import time
 from asyncio import AbstractEventLoop, Task
+from collections.abc import Mapping
 from typing import Any
 
 from uvicorn.config import Config
@@ -16,9 +18,20 @@ from uvicorn.server import ServerState
 from llm_server.api.body import headers_of, left_while_sending, too_large
 from llm_server.api.connection import Connection
 from llm_server.api.endpoint import Endpoint
+from llm_server.api.headers import written
+from llm_server.api.heads import Head, learned
 from llm_server.api.short import ShortReply
 from llm_server.api.sink import Headers
 from llm_server.contract import Events, ServerError
+
+_log = logging.getLogger(__name__)
+
+MAX_FORGOTTEN = 8
+"""Heads that were learned on one connection, after which no more are: every request of it has another."""
+
+_OK = STATUS_LINE[200]
+_CLOSE = b"connection: close\r\n"
+_CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 
 
 class Lane(Connection):
@@ -38,6 +51,33 @@ class Lane(Connection):
         self._endpoints: dict[bytes, Endpoint] = config.loaded_app.lane
         self._defaults: Headers = []
         self._rendered_defaults = b""
+        self._head: Head | None = None
+        self._forgotten = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come: the head of the last request again, or whatever else."""
+        if self._receiving or self._fed or self._refusal is not None or self.is_answering():
+            super().data_received(data)
+            return
+        head = self._head
+        body = None if head is None else head.body(data)
+        if head is not None and body is not None:
+            self.cycle = self.answering = exchange = Exchange(self, head.endpoint, keep_alive=True)
+            exchange.again(head, body)
+            if not exchange.response_complete:
+                self.timer.set(exchange.deadline_s)
+            return
+        before = self.answering
+        super().data_received(data)
+        answering = self.answering
+        if answering is not before and type(answering) is Exchange and not self._receiving:
+            self._learn(data, answering)
+
+    def _learn(self, data: bytes, exchange: "Exchange") -> None:
+        """Remember the head, unless every request of this client has one of its own."""
+        if self._forgotten < MAX_FORGOTTEN and exchange.keep_alive:
+            self._forgotten += 1
+            self._head = learned(data, exchange.endpoint, exchange.headers)
 
     def on_headers_complete(self) -> None:
         """Take a request to a hot route; leave others to ASGI."""
@@ -48,7 +88,8 @@ class Lane(Connection):
         if endpoint is None or "expect" in headers or not self._is_usual():
             self.to_asgi()
         else:
-            self.cycle = self.answering = exchange = Exchange(self, endpoint)
+            alive = self.parser.should_keep_alive()
+            self.cycle = self.answering = exchange = Exchange(self, endpoint, keep_alive=alive)
             exchange.begin(headers)
 
     def _is_usual(self) -> bool:
@@ -116,15 +157,18 @@ class Lane(Connection):
 class Exchange(RequestResponseCycle):
     """One request on the lane and its answer: the sink of the one, and for uvicorn a cycle like others."""
 
-    def __init__(self, lane: Lane, endpoint: Endpoint) -> None:
+    headers: Mapping[str, str]
+    """Set when they are complete."""
+
+    def __init__(self, lane: Lane, endpoint: Endpoint, *, keep_alive: bool) -> None:
         self._lane = lane
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._context = endpoint.context()
         self._parts: list[bytes] = []
         self._size = 0
         self._short: ShortReply | None = None
         self._task: Task[None] | None = None
-        self.keep_alive = lane.parser.should_keep_alive()
+        self.keep_alive = keep_alive
         self.disconnected = self.response_started = self.response_complete = False
 
     @property
@@ -132,11 +176,19 @@ class Exchange(RequestResponseCycle):
         """When the answer must be complete (``perf_counter``)."""
         return self._context.deadline_s or 0.0
 
-    def begin(self, headers: dict[str, str]) -> None:
+    def again(self, head: Head, body: bytes) -> None:
+        """Take a whole request whose head has been taken before."""
+        if head.wishes:
+            self.begin(head.headers)
+        self.headers = head.headers
+        if self._task is None:
+            self._answer(body)
+
+    def begin(self, headers: Mapping[str, str]) -> None:
         """Take the headers; a refusal is answered at once, and the body that follows it dropped."""
-        self._headers = headers
+        self.headers = headers
         try:
-            self._endpoint.admit(headers, self._context)
+            self.endpoint.admit(headers, self._context)
         except ServerError as error:
             self._refuse(error)
 
@@ -146,43 +198,45 @@ class Exchange(RequestResponseCycle):
             return
         self._parts.append(body)
         self._size += len(body)
-        if self._size > self._endpoint.limit_bytes:
+        if self._size > self.endpoint.limit_bytes:
             self._parts.clear()
-            self._refuse(too_large(self._endpoint.limit_bytes))
+            self._refuse(too_large(self.endpoint.limit_bytes))
 
     def complete(self) -> None:
         """Begin to answer, if that was not refused."""
-        if self._task is not None:
-            return
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        if self._lane.flow.write_paused:
-            reply = None
-        else:
-            try:
-                reply = self._endpoint.short(self._headers, body, self._context, self)
-            except ServerError as error:
-                self._refuse(error)
-                return
-        if reply is None:
-            self._start(self._endpoint.answer(self._headers, body, self._context, self))
-        else:
-            self._begin(reply)
+        if self._task is None:
+            parts = self._parts
+            self._answer(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _begin(self, reply: ShortReply) -> None:
+    def _answer(self, body: bytes) -> None:
         """Answer by the short way, if there is one."""
-        endpoint, call = self._endpoint, reply.call
-        self._short = reply
-        reply.turned = self._turned
-        if not reply.begin(endpoint.begin):
-            self._turned(endpoint.ask(call, self._context))
-        elif call.stream:
+        endpoint, context = self.endpoint, self._context
+        try:
+            reply = self._short = None if self._lane.flow.write_paused else self._reply(body)
+            begun = reply is not None and reply.begin(endpoint.begin)
+        except ServerError as error:
+            self._refuse(error)
+            return
+        except Exception:  # noqa: BLE001 - a bug of the short way alone must not cost the answer
+            _log.exception("request %s cannot go the short way", context.request_id)
+            reply, begun = None, False
+        if reply is None:
+            self._start(endpoint.answer(self.headers, body, context, self))
+        elif not begun:
+            self._turned(endpoint.ask(reply.call, context))
+        elif reply.call.stream:
             reply.keep_alive(endpoint.keepalive_s, self._lane.loop)
+
+    def _reply(self, body: bytes) -> ShortReply | None:
+        reply = self.endpoint.short(self.headers, body, self._context, self)
+        if reply is not None:
+            reply.turned = self._turned
+        return reply
 
     def _turned(self, answers: Events) -> None:
         reply = self._short
         assert reply is not None
-        self._start(self._endpoint.finish(reply.call, answers, self._context, reply))
+        self._start(self.endpoint.finish(reply.call, answers, self._context, reply))
 
     def turn(self) -> None:
         """Let the ordinary way go on with an answer that goes the short one."""
@@ -190,7 +244,7 @@ class Exchange(RequestResponseCycle):
             self._short.turn()
 
     def _refuse(self, error: ServerError) -> None:
-        self._start(self._endpoint.refuse(error, self._context, self))
+        self._start(self.endpoint.refuse(error, self._context, self))
 
     def _start(self, answer: Any) -> None:
         self._task = task = self._lane.loop.create_task(self._answered(answer))
@@ -211,7 +265,7 @@ class Exchange(RequestResponseCycle):
             return
         self.disconnected = self._context.left = True
         if self._task is None and self._short is None:
-            self._endpoint.unheard(left_while_sending(), self._context)
+            self.endpoint.unheard(left_while_sending(), self._context)
         else:
             self.cancel()
 
@@ -238,11 +292,11 @@ class Exchange(RequestResponseCycle):
         lane = self._lane
         if lane.flow.write_paused and not self.disconnected:
             await lane.flow.drain()
-        self.put_whole(status, headers, body)
+        self._put_whole(STATUS_LINE[status], written(headers), body)
 
     async def start(self, headers: Headers, data: bytes) -> None:
         """See :meth:`Sink.start`."""
-        self.put_start(headers, data)
+        self.put_start(written(headers), data)
 
     async def write(self, data: bytes) -> None:
         """See :meth:`Sink.write`."""
@@ -258,21 +312,18 @@ class Exchange(RequestResponseCycle):
             await lane.flow.drain()
         self.put_end(data)
 
-    def put_whole(self, status: int, headers: Headers, body: bytes) -> None:
+    def put_whole(self, lines: bytes, body: bytes) -> None:
         """See :meth:`PromptSink.put_whole`."""
-        if not self.disconnected:
-            head = self._head(status, headers)
-            head += (b"\r\n", body)
-            self._lane.transport.write(b"".join(head))
-            self._complete()
+        self._put_whole(_OK, b"%bcontent-length: %d\r\n" % (lines, len(body)), body)
 
-    def put_start(self, headers: Headers, data: bytes) -> None:
+    def put_start(self, lines: bytes, data: bytes) -> None:
         """See :meth:`PromptSink.put_start`."""
         self.response_started = True
         if not self.disconnected:
-            head = self._head(200, headers)
-            head.append(b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(data), data))
-            self._lane.transport.write(b"".join(head))
+            lane = self._lane
+            close = b"" if self.keep_alive else _CLOSE
+            pieces = (_OK, lane.defaults(), lines, close, _CHUNKED, b"%x\r\n" % len(data), data, b"\r\n")
+            lane.transport.write(b"".join(pieces))
 
     def put(self, data: bytes) -> None:
         """See :meth:`PromptSink.put`."""
@@ -286,14 +337,12 @@ class Exchange(RequestResponseCycle):
             self._lane.transport.write(end)
             self._complete()
 
-    def _head(self, status: int, headers: Headers) -> list[bytes]:
-        """Return the status and the headers in pieces, without the empty line."""
-        pieces = [STATUS_LINE[status], self._lane.defaults()]
-        for name, value in headers:
-            pieces += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            pieces.append(b"connection: close\r\n")
-        return pieces
+    def _put_whole(self, status: bytes, lines: bytes, body: bytes) -> None:
+        if not self.disconnected:
+            lane = self._lane
+            end = b"\r\n" if self.keep_alive else _CLOSE + b"\r\n"
+            lane.transport.write(b"".join((status, lane.defaults(), lines, end, body)))
+            self._complete()
 
     def _complete(self) -> None:
         self.response_complete = True

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
-from llm_server.api.reply import EVENT_STREAM, STREAMING, Reply
+from llm_server.api import headers
+from llm_server.api.reply import EVENT_STREAM, JSON, STREAMING, Reply
 from llm_server.api.sink import PromptSink
 from llm_server.contract import Answer, Begin, Begun, Call, Chunk, Context, Events
 from llm_server.wire.codec import Codec
+
+_STREAMING = headers.written(STREAMING)
 
 
 class ShortReply(Reply):
@@ -45,7 +48,8 @@ class ShortReply(Reply):
                 self._put(data)
         else:
             self._leave()
-            self._prompt.put_whole(*self._complete(200, self._codec.whole(self.call, answer)))
+            self._done = True
+            self._prompt.put_whole(self._lines(JSON), self._codec.whole(self.call, answer))
 
     def end(self) -> None:
         """Write the end of a stream."""
@@ -95,7 +99,13 @@ class ShortReply(Reply):
             self._prompt.put(data)
         else:
             self._begun = True
-            self._prompt.put_start(self._told(EVENT_STREAM) + STREAMING, data)
+            self._prompt.put_start(self._lines(EVENT_STREAM) + _STREAMING, data)
+
+    def _lines(self, content_type: bytes) -> bytes:
+        attempt = self._ctx.attempt
+        translated = attempt is not None and attempt.dialect != self.call.dialect
+        lines = b"" if translated else headers.plain_story(self._ctx, content_type)
+        return lines or headers.written(self._told(content_type))
 
 
 class Awaited:

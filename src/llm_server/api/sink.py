@@ -35,12 +35,12 @@ class Sink(Protocol):
 class PromptSink(Sink, Protocol):
     """A sink that takes things without waiting as well: at most what one piece of news brings."""
 
-    def put_whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Write a complete answer."""
+    def put_whole(self, lines: bytes, body: bytes) -> None:
+        """Write a complete answer with status 200; ``lines`` are its headers, without its length."""
         ...
 
-    def put_start(self, headers: Headers, data: bytes) -> None:
-        """Begin a stream."""
+    def put_start(self, lines: bytes, data: bytes) -> None:
+        """Begin a stream with status 200; ``lines`` are its headers."""
         ...
 
     def put(self, data: bytes) -> None:

@@ -164,6 +164,13 @@ class Dialect(Protocol):
         """Return the whole answer in ``body``; ``UPSTREAM_INVALID`` for garbage."""
         ...
 
+    def glance(self, call: Call, body: bytes) -> Completion | None:
+        """Return what :meth:`decode` does, without choices, for a caller who is given ``body`` itself.
+
+        Nothing if that has to be decoded; raises as :meth:`decode`.
+        """
+        ...
+
     def decoder(self, call: Call) -> StreamDecoder:
         """Return a decoder for one streamed answer to ``call``."""
         ...

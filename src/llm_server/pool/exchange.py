@@ -27,21 +27,14 @@ class Exchange:
     :meth:`UpstreamPool.ready` has just said so.
     """
 
-    __slots__ = (
-        "_admission",
-        "_began",
-        "_begun",
-        "_ctx",
-        "_exchange",
-        "_good",
-        "_noted",
-        "_request",
-        "_streams",
-        "_transport",
-        "failed",
-        "probe",
-        "sent_s",
-    )
+    # Defaults stand in the class: most requests change few of them, and every request makes one.
+    _exchange: AbstractAsyncContextManager[HttpResponse]
+    _begun: Begun | None = None
+    _noted = _began = _good = _streams = False
+    sent_s = 0.0
+    failed = False
+    """Whether the answer's status has said all that there is to say."""
+    probe = False
 
     def __init__(
         self, admission: Admission, transport: Transport, request: HttpRequest, ctx: Context | None
@@ -50,15 +43,6 @@ class Exchange:
         self._transport = transport
         self._request = request
         self._ctx = ctx
-        self._exchange: AbstractAsyncContextManager[HttpResponse]
-        self._begun: Begun | None = None
-        self._noted = self._began = False
-        self._good = False
-        self._streams = False
-        self.sent_s = 0.0
-        self.failed = False
-        """Whether the answer's status has said all that there is to say."""
-        self.probe = False
 
     def begin(self, listener: Callable[[], None], *, whole: bool) -> bool:
         """See :meth:`llm_server.contract.Sending.begin`."""

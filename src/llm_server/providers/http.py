@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -39,7 +39,7 @@ from llm_server.providers import prompts
 from llm_server.providers.attribution import without_attribution
 from llm_server.providers.config import ProviderConfig
 from llm_server.providers.dialects.failures import garbage, introduced
-from llm_server.providers.provenance import Reader, marked, own
+from llm_server.providers.provenance import Reader, is_unsigned, marked, own
 from llm_server.providers.started import Started, Ways
 
 MODELS_TIMEOUT_S = 10.0
@@ -53,6 +53,9 @@ MIN_BLOTTED = 8
 
 UPSTREAM_IDS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 """Response headers in which vendors name a request."""
+
+
+_IDS = frozenset(UPSTREAM_IDS)
 
 
 class HttpProvider:
@@ -232,7 +235,8 @@ class HttpProvider:
         facts = self._facts(call.model)
         if isinstance(call, ChatCall):
             first = not ctx.attempts or ctx.attempts[0].provider == self.name
-            call = own(call, Reader(self.name, self._dialect.name, first), ctx.dropped)
+            if not (first and is_unsigned(call.raw)):
+                call = own(call, Reader(self.name, self._dialect.name, first), ctx.dropped)
             if call.dialect != self._dialect.name:
                 call = within_limit(without_attribution(call), facts, ctx.dropped)
         if self._config.deployments:
@@ -302,6 +306,8 @@ class HttpProvider:
     def _note(self, headers: Mapping[str, str], attempt: Attempt) -> None:
         """Write down when the answer began and what the upstream calls it, unless it calls it by a secret."""
         attempt.first_byte_s = attempt.first_byte_s or time.perf_counter()
+        if _IDS.isdisjoint(headers):
+            return
         for name in UPSTREAM_IDS:
             if found := headers.get(name):
                 for secret in self._secrets:
@@ -323,6 +329,7 @@ def within_limit(call: ChatCall, facts: Facts, dropped: list[str]) -> ChatCall:
     return msgspec.structs.replace(call, sampling=sampling)
 
 
+@lru_cache(maxsize=1024)
 def check_model_name(model: str) -> None:
     """Refuse a name that could be more than a name where a dialect puts it into a path.
 

@@ -49,13 +49,17 @@ class Reader(Struct, frozen=True):
         return not self.presumed or (self.dialect != "gemini" and bool(unseal(signature)))
 
 
+def is_unsigned(raw: bytes) -> bool:
+    """Whether a caller's bytes cannot hold a signature that says whose it is."""
+    return bool(raw) and b"~" not in raw and _HINT not in raw and _OTHER_HINT not in raw
+
+
 def own(call: ChatCall, reader: Reader, dropped: list[str]) -> ChatCall:
     """Return ``call`` without what other providers than ``reader`` signed; what that is, ``dropped`` says.
 
     The caller's bytes are changed in the same way, and nowhere else.
     """
-    raw = call.raw
-    if reader.presumed and raw and b"~" not in raw and not (_HINT in raw or _OTHER_HINT in raw):
+    if reader.presumed and is_unsigned(call.raw):
         return call
     edit = _Edit(reader, raw=bool(call.raw) and call.dialect == reader.dialect)
     edit.look(call.messages)

@@ -93,7 +93,9 @@ class Started:
             self._turn()
             return
         try:
-            answer = ways.dialect.decode(self._call, body)
+            dialect, call = ways.dialect, self._call
+            glimpsed = None if ctx.marked else dialect.glance(call, body)
+            answer = glimpsed or dialect.decode(call, body)
         except Exception as error:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
             self.failure = error
             self._turn()

@@ -1,7 +1,7 @@
 """One answer as it arrives: what the connection writes and the caller reads."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 from llm_server.contract import ServerError
@@ -23,32 +23,6 @@ class Source(Protocol):
         ...
 
 
-class Headers(Mapping[str, str]):
-    """Headers of an answer by lower-case name, decoded when they are asked for.
-
-    A repeated one is joined with commas (RFC 9110 5.3).
-    """
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: dict[bytes, bytes]) -> None:
-        self._raw = raw
-
-    def __getitem__(self, name: str) -> str:
-        return self._raw[name.encode()].decode("latin-1")
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # of str only
-        """Return a header's value or ``default``."""
-        value = self._raw.get(name.encode())
-        return default if value is None else value.decode("latin-1")
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-
 class Answer:
     """An answer whose body is still coming; see :class:`llm_server.contract.HttpResponse`.
 
@@ -56,53 +30,34 @@ class Answer:
     finishes ``waiter`` when there is news. ``source`` is the connection until it needs none any more.
     """
 
-    __slots__ = (
-        "_limit_bytes",
-        "_loop",
-        "allowed_s",
-        "bodiless",
-        "buffered",
-        "coding",
-        "complete",
-        "ends_s",
-        "failure",
-        "headers",
-        "listener",
-        "paused",
-        "pieces",
-        "source",
-        "status",
-        "unheard",
-        "waiter",
-        "whole",
-    )
+    # Defaults stand in the class: of most answers few of them change, and every request makes one.
+    ends_s = 0.0
+    """When the exchange's seconds are over, by the loop's clock."""
+    bodiless = False
+    """Whether no body follows, whatever the headers say (``HEAD``)."""
+    status = 0
+    headers: Mapping[str, str] = NO_HEADERS
+    coding: str | None = None
+    """The body's content coding as the headers name it."""
+    buffered = 0
+    complete = False
+    failure: ServerError | None = None
+    unheard = False
+    """Whether it failed as a kept connection does that was closing already: asking again is safe."""
+    paused = False
+    whole = False
+    """Whether the caller wants the body at once: nothing need be paused or told before its end."""
+    waiter: "asyncio.Future[None] | None" = None
+    listener: Callable[[], None] | None = None
+    """Called when there is news, in the place of a waiter."""
+    source: Source | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit_bytes: int, allowed_s: float) -> None:
         self._loop = loop
         self._limit_bytes = limit_bytes
         self.allowed_s = allowed_s
         """Seconds for the whole exchange."""
-        self.ends_s = 0.0
-        """When they are over, by the loop's clock."""
-        self.bodiless = False
-        """Whether no body follows, whatever the headers say (``HEAD``)."""
-        self.status = 0
-        self.headers: Mapping[str, str] = NO_HEADERS
-        self.coding: bytes | None = None
-        """The body's content coding as the headers name it."""
         self.pieces: list[bytes] = []
-        self.buffered = 0
-        self.complete = False
-        self.failure: ServerError | None = None
-        self.unheard = False
-        """Whether it failed as a kept connection does that was closing already: asking again is safe."""
-        self.paused = False
-        self.whole = False
-        """Whether the caller wants the body at once: nothing need be paused or told before its end."""
-        self.waiter: asyncio.Future[None] | None = None
-        self.listener: Callable[[], None] | None = None
-        """Called when there is news, in the place of a waiter."""
-        self.source: Source | None = None
 
     @property
     def plain(self) -> bool:
@@ -198,7 +153,7 @@ class Answer:
                 self.source.resume()
 
     async def _inflated(self, body: bytes) -> bytes:
-        decode = decoder(self.coding or b"", self._limit_bytes)
+        decode = decoder(self.coding or "", self._limit_bytes)
         if decode is None:
             return body
         whole = bytearray()

@@ -31,18 +31,18 @@ class _Inflate(Protocol):
     def decompress(self, data: bytes, max_length: int = 0, /) -> bytes: ...
 
 
-def decoder(coding: bytes, limit_bytes: int) -> "Decoder | None":
+def decoder(coding: str, limit_bytes: int) -> "Decoder | None":
     """Return what undoes ``coding``, nothing for ``identity`` and no coding at all.
 
     Raises:
         ServerError: ``UPSTREAM_INVALID`` for a coding that nobody asked for.
     """
     match coding.strip().lower():
-        case b"" | b"identity":
+        case "" | "identity":
             return None
-        case b"gzip" | b"x-gzip":
+        case "gzip" | "x-gzip":
             return Decoder(limit_bytes, gzipped=True)
-        case b"deflate":
+        case "deflate":
             return Decoder(limit_bytes, gzipped=False)
         case _:
             raise undecodable("a content coding that was not asked for")

@@ -1,13 +1,48 @@
 """What the parser of HTTP/1.1 says, written into an answer; what leaves in doubt where it ends is refused."""
 
+from collections.abc import Mapping
+
 import httptools
 
 from llm_server.contract import ServerError
-from llm_server.pool.direct.answer import Answer, Headers
+from llm_server.pool.direct.answer import Answer
 from llm_server.pool.failures import not_http
 
 BODILESS = frozenset((204, 304))
 """Statuses that no body follows, whatever the headers say (RFC 9112 6.3)."""
+
+
+MAX_SPELLINGS = 256
+"""Sequences of header names that are remembered. An upstream has a few; bound on what a hostile one makes."""
+MAX_SPELT = 64
+"""Names of such a sequence."""
+
+_SPELT: dict[tuple[bytes, ...], tuple[str, ...]] = {}
+
+
+def decoded(raw: dict[bytes, bytes]) -> dict[str, str]:
+    """Return headers by lower-case name; of names that differ in case only the first counts.
+
+    An upstream writes the same names in the same order with every answer, so that is looked up.
+    """
+    spelling = tuple(raw)
+    names = _SPELT.get(spelling) or _spelt(spelling)
+    values = b"\n".join(raw.values()).decode("latin-1").split("\n")
+    if len(values) == len(names):
+        return dict(zip(names, values, strict=True))
+    return {name.decode("latin-1").lower(): raw[name].decode("latin-1") for name in reversed(spelling)}
+
+
+def _spelt(spelling: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Return the names as they are looked up; none if two of them are the same then."""
+    names = tuple([name.decode("latin-1").lower() for name in spelling])
+    if len(set(names)) != len(names):
+        return ()
+    if len(names) <= MAX_SPELT and sum(map(len, names)) <= MAX_SPELT * MAX_SPELT:
+        if len(_SPELT) >= MAX_SPELLINGS:
+            _SPELT.clear()
+        _SPELT[spelling] = names
+    return names
 
 
 class Reading:
@@ -93,23 +128,23 @@ class Reading:
             return
         parser = self._parser
         status = parser.get_status_code()
-        raw = {name.lower(): value for name, value in reversed(self._raw.items())}
+        headers = decoded(self._raw)
         self._raw.clear()
         if status < 200 or self._head_bytes > self._max_header_bytes:
-            self._unusual(status, raw)
+            self._unusual(status, headers)
         if not self._version_known and parser.get_http_version() not in {"1.1", "1.0"}:
             self._refuse("a version other than 1.1 and 1.0")
-        coding = raw.get(b"transfer-encoding")
+        coding = headers.get("transfer-encoding")
         if coding is None:
-            self._delimited = b"content-length" not in raw and status not in BODILESS
-        elif coding.lower() != b"chunked":
+            self._delimited = "content-length" not in headers and status not in BODILESS
+        elif coding.lower() != "chunked":
             self._refuse("a transfer coding other than chunked")
         if self._interim:
             return
         if answer.bodiless:
             self._done = self._stray = True  # the parser waits for a body: the connection serves no other
-        answer.coding = raw.get(b"content-encoding")
-        answer.headers = Headers(raw)
+        answer.coding = headers.get("content-encoding")
+        answer.headers = headers
         answer.status = status
 
     def on_body(self, body: bytes) -> None:
@@ -129,13 +164,13 @@ class Reading:
             self._done = True
             self._keep = self._parser.should_keep_alive()
 
-    def _unusual(self, status: int, raw: dict[bytes, bytes]) -> None:
+    def _unusual(self, status: int, headers: Mapping[str, str]) -> None:
         """Look at a head that is interim, or longer than one should be as far as could be told."""
         if status == 101:
             self._refuse("it switched protocols (101), which was not asked for")
         elif status < 100:
             self._refuse(f"status {status}")
-        size = sum(len(name) + len(value) + 4 for name, value in raw.items())
+        size = sum(len(name) + len(value) + 4 for name, value in headers.items())
         if size > self._max_header_bytes:
             self._refuse(f"more than {self._max_header_bytes} bytes of headers")
         self._interim = status < 200

@@ -29,6 +29,10 @@ class Anthropic:
         """Return the whole answer in ``body``."""
         return response.decode(call, body)
 
+    def glance(self, call: Call, body: bytes) -> Completion | None:  # noqa: ARG002 - the port's signature
+        """Return nothing: every answer is read."""
+        return None
+
     def decoder(self, call: Call) -> StreamDecoder:
         """Return a decoder for one streamed answer; frames go only to callers of this dialect."""
         return AnthropicStream(framed=call.dialect == self.name)

@@ -30,6 +30,10 @@ class Gemini:
         """Return the whole answer in ``body``."""
         return response.decode(call, body)
 
+    def glance(self, call: Call, body: bytes) -> Completion | None:  # noqa: ARG002 - the port's signature
+        """Return nothing: every answer is read."""
+        return None
+
     def decoder(self, call: Call) -> StreamDecoder:  # noqa: ARG002 - the port's signature; nothing of the call matters
         """Return a decoder for one streamed answer."""
         return GeminiStream()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from llm_server.contract import (
     Call,
+    ChatCall,
     Completion,
     Embeddings,
     Facts,
@@ -11,10 +12,13 @@ from llm_server.contract import (
     ModelInfo,
     ServerError,
     StreamDecoder,
+    TextCall,
 )
 from llm_server.providers.dialects.openai import errors, request, response
 from llm_server.providers.dialects.openai.stream import OpenAIStream
 from llm_server.providers.quirks import Quirks
+
+_COMPLETED = frozenset({ChatCall, TextCall})
 
 
 class OpenAI:
@@ -24,14 +28,19 @@ class OpenAI:
 
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
+        self._passages = request.Passages(quirks)
 
     def encode(self, call: Call, facts: Facts) -> HttpRequest:
         """Return ``call`` as a request to chat, complete or embed."""
-        return request.encode(call, facts, self._quirks)
+        return self._passages.request(call, facts) or request.encode(call, facts, self._quirks)
 
     def decode(self, call: Call, body: bytes) -> Completion | Embeddings:
         """Return the whole answer in ``body``."""
         return response.decode(call, body)
+
+    def glance(self, call: Call, body: bytes) -> Completion | None:
+        """Return what is to be known of the whole answer in ``body`` to hand it on."""
+        return response.glance(body) if call.dialect == self.name and type(call) in _COMPLETED else None
 
     def decoder(self, call: Call) -> StreamDecoder:
         """Return a decoder for one streamed answer; frames go only to callers of this dialect."""

@@ -37,9 +37,10 @@ _FUNCTION = Raw(b'"function"')
 def patched_messages(raw: Raw, quirks: Quirks, dropped: list[str]) -> Any:
     """Return the caller's messages; only a role, a name or an id that this server refuses is changed."""
     text = bytes(raw)
+    calls = b'"tool_call' in text  # "tool_calls", "tool_call_id"
     developer = not quirks.developer and b'"developer"' in text
     names = not quirks.names and b'"name"' in text
-    if not (developer or names or b'"tool_calls"' in text or b'"tool_call_id"' in text):
+    if not (developer or names or calls):
         return raw
     messages = _READ_MESSAGES.decode(text)
     fit = partial(fitting, pattern=quirks.tool_id, length=quirks.tool_id_length)

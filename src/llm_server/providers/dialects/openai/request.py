@@ -4,7 +4,7 @@ Source: https://platform.openai.com/docs/api-reference (chat, completions, embed
 """
 
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from msgspec import Raw, json
@@ -34,6 +34,11 @@ Fields = dict[str, Any]
 LOW_BUDGET_TOKENS, MEDIUM_BUDGET_TOKENS = 4096, 16384
 """Thinking budgets below these become effort ``low`` and ``medium``; larger ones ``high``."""
 
+MAX_PASSAGES = 1024
+"""Sets of fields that are remembered; they come from callers, so there is a bound."""
+MAX_PASSAGE = 1024
+"""Characters of one."""
+
 OURS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs")
 """Words for the form of the answer that are written anew, as each server knows them: the old ones are
 ignored without a word by newer servers, and all of them by most (https://docs.vllm.ai, structured
@@ -55,6 +60,60 @@ _encode = json.Encoder().encode
 _READ_FIELDS = json.Decoder(dict[str, Raw])
 _READ_TOOLS = json.Decoder(list[dict[str, Raw]])
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
+
+
+class Passage(NamedTuple):
+    """How bodies with certain fields go on: where to, and which of the fields have another name there."""
+
+    path: str
+    renames: tuple[tuple[str, str], ...]
+
+
+class Passages:
+    """Passes on bodies of which only the model's name and names of fields change; how is remembered.
+
+    That depends on the fields' names, the model and the server; only messages are looked into.
+    """
+
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+        self._known: dict[tuple[str, ...], Passage | None] = {}
+
+    def request(self, call: Call, facts: Facts) -> HttpRequest | None:
+        """Return ``call`` as a request that :func:`encode` would make too; nothing if that has to."""
+        if type(call) is not ChatCall or call.stream or call.tools or call.output or call.amended:
+            return None
+        if call.dialect != "openai" or not call.raw:
+            return None
+        fields: Fields = _READ_FIELDS.decode(call.raw)
+        names = call.model, *fields
+        passage = self._known[names] if names in self._known else self._learned(names, facts)
+        messages = fields["messages"]
+        if passage is None or patched_messages(messages, self._quirks, []) is not messages:
+            return None
+        fields["model"] = call.model
+        for old, new in passage.renames:
+            fields[new] = fields.pop(old)
+        return HttpRequest(path=passage.path, body=_encode(fields))
+
+    def _learned(self, names: tuple[str, ...], facts: Facts) -> Passage | None:
+        model, *fields = names
+        quirks = self._quirks
+        renames = tuple((old, new) for old, new in quirks.chat_renames.items() if old in fields)
+        written = {*fields, *(new for _, new in renames)} - {old for old, _ in renames}
+        changed = _OWN_WORDS | facts.refuses | quirks.refuses | {"stream_options"}
+        passage = None
+        if (
+            changed.isdisjoint({*fields, *written})
+            and len(written) == len(set(fields))
+            and (quirks.accepts is None or written <= quirks.accepts)
+        ):
+            passage = Passage(_path("chat/completions", model, quirks), renames)
+        if len(self._known) >= MAX_PASSAGES:
+            self._known.clear()
+        if sum(map(len, names)) <= MAX_PASSAGE:
+            self._known[names] = passage
+        return passage
 
 
 def encode(call: Call, facts: Facts, quirks: Quirks) -> HttpRequest:

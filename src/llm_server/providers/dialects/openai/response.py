@@ -63,6 +63,7 @@ _MODELS = json.Decoder(shapes.Models)
 _MODEL_ARRAY = json.Decoder(list[shapes.Model])
 _TAGS = json.Decoder(shapes.Tags)
 
+_NO_USAGE = Usage()
 _NO_DETAILS = shapes.InputDetails()
 
 T = TypeVar("T")
@@ -85,7 +86,28 @@ def decode(call: Call, body: bytes) -> Completion | Embeddings:
     return _embeddings(call, body) if isinstance(call, EmbedCall) else _completion(call, body)
 
 
+def glance(body: bytes) -> Completion:
+    """Return what is to be known of the whole answer in ``body`` to pass it on; raises as :func:`decode`."""
+    answer = _answer(body)
+    for choice in answer.choices or ():
+        if choice.finish_reason in FAILED:
+            finish(choice.finish_reason or "", called=False)
+    return Completion(usage=usage(answer.usage) if answer.usage else _NO_USAGE, raw=body)
+
+
 def _completion(call: Call, body: bytes) -> Completion:
+    answer = _answer(body)
+    return Completion(
+        id=answer.id or "",
+        model=answer.model or "",
+        created=int(answer.created or 0),
+        choices=tuple(_choice(choice, at) for at, choice in enumerate(answer.choices or ())),
+        usage=usage(answer.usage) if answer.usage else Usage(),
+        raw=body if call.dialect == "openai" else b"",
+    )
+
+
+def _answer(body: bytes) -> shapes.Answer:
     try:
         answer: shapes.Answer = _KNOWN_ANSWER.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError):  # has fields that are not known, or is garbage
@@ -94,14 +116,7 @@ def _completion(call: Call, body: bytes) -> Completion:
     refuse_error(answer, body)
     if not answer.choices:
         raise garbage("no choices")
-    return Completion(
-        id=answer.id or "",
-        model=answer.model or "",
-        created=int(answer.created or 0),
-        choices=tuple(_choice(choice, at) for at, choice in enumerate(answer.choices)),
-        usage=usage(answer.usage) if answer.usage else Usage(),
-        raw=body if call.dialect == "openai" else b"",
-    )
+    return answer
 
 
 def _note_unknown(body: bytes) -> None:

@@ -1,0 +1,61 @@
+"""Heads of requests that come again: a client sends the same one with every request of a connection."""
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from llm_server.api.endpoint import Endpoint
+from llm_server.api.wishes import PRIORITY, TIMEOUT
+
+MAX_DIGITS = 8
+"""Digits of a body's length: what is longer does not come in one piece."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_LENGTH_NAME = "content-length"
+_END = b"\r\n\r\n"
+
+
+class Head(Struct, frozen=True):
+    """One head that was read, checked and taken: what led to it holds for the same bytes again.
+
+    Only the length of the body may differ: ``before`` and ``after`` are the bytes around its digits.
+    """
+
+    endpoint: Endpoint
+    headers: Mapping[str, str]
+    """Without the length."""
+    before: bytes
+    after: bytes
+    wishes: bool
+    """Whether the caller asks for something by its headers."""
+
+    def body(self, data: bytes) -> bytes | None:
+        """Return the body of the request in ``data``, if that is one whole request with this head."""
+        before, after = self.before, self.after
+        if not data.startswith(before):
+            return None
+        at = len(before)
+        end = data.find(b"\r", at, at + MAX_DIGITS + 1)
+        digits = data[at:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+            return None
+        body = data[end + len(after) :]
+        return body if len(body) == int(digits) else None
+
+
+def learned(data: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -> Head | None:
+    """Return the head of the request in ``data``, if that is one whole request with a length."""
+    head, end, body = data.partition(_END)
+    lengths = _LENGTH.findall(head + end)
+    if len(lengths) != 1 or int(lengths[0]) != len(body) or len(lengths[0]) > MAX_DIGITS:
+        return None
+    found = _LENGTH.search(head + end)
+    assert found is not None
+    return Head(
+        endpoint=endpoint,
+        headers={name: value for name, value in headers.items() if name != _LENGTH_NAME},
+        before=head[: found.start(1)],
+        after=(head + end)[found.end(1) :],
+        wishes=TIMEOUT in headers or PRIORITY in headers,
+    )
