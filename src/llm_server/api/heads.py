@@ -27,21 +27,20 @@ class Head(Struct, frozen=True):
     """Without the length."""
     before: bytes
     after: bytes
+    digits_at: int
+    reach: int
+    """Bytes from there in which what stands ``after`` must end."""
     wishes: bool
     """Whether the caller asks for something by its headers."""
 
     def body(self, data: bytes) -> bytes | None:
         """Return the body of the request in ``data``, if that is one whole request with this head."""
-        before, after = self.before, self.after
-        if not data.startswith(before):
+        at, after = self.digits_at, self.after
+        end = data.find(after, at, at + self.reach)
+        if end < 0 or not data.startswith(self.before):
             return None
-        at = len(before)
-        end = data.find(b"\r", at, at + MAX_DIGITS + 1)
-        digits = data[at:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
-            return None
-        body = data[end + len(after) :]
-        return body if len(body) == int(digits) else None
+        digits, body = data[at:end], data[end + len(after) :]
+        return body if digits.isdigit() and len(body) == int(digits) else None
 
 
 def learned(data: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -> Head | None:
@@ -52,10 +51,13 @@ def learned(data: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -> Head
         return None
     found = _LENGTH.search(head + end)
     assert found is not None
+    before, after = head[: found.start(1)], (head + end)[found.end(1) :]
     return Head(
         endpoint=endpoint,
         headers={name: value for name, value in headers.items() if name != _LENGTH_NAME},
-        before=head[: found.start(1)],
-        after=(head + end)[found.end(1) :],
+        before=before,
+        after=after,
+        digits_at=len(before),
+        reach=MAX_DIGITS + len(after),
         wishes=TIMEOUT in headers or PRIORITY in headers,
     )

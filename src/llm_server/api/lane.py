@@ -120,6 +120,21 @@ class Lane(Connection):
         else:
             super().abandon(cycle)
 
+    def exchanged(self) -> None:
+        """Go on after an answer: at once if nothing else waits."""
+        if (
+            self._receiving
+            or self.pipeline
+            or self._refusal is not None
+            or self.flow.write_paused
+            or self.transport.is_closing()
+            or self.flow.read_paused
+        ):
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.timer.set(time.perf_counter() + self.timeout_keep_alive)
+
     def pause_writing(self) -> None:
         """Let an answer go the ordinary way, which waits for the client to read."""
         super().pause_writing()
@@ -346,8 +361,9 @@ class Exchange(RequestResponseCycle):
 
     def _complete(self) -> None:
         self.response_complete = True
+        self._short = None  # which refers to this
         if not self.keep_alive:
             if self._lane.linger():
                 return
             self._lane.transport.close()
-        self._lane.on_response_complete()
+        self._lane.exchanged()

@@ -75,7 +75,8 @@ class Routed:
             return None
         leg = Leg(self, request, taker)
         ctx.attempts.append(noted(target, self._clock()))
-        begun = self._begins[target.provider](call.addressed(target.model), ctx, leg)
+        sent = call if call.model == target.model else call.addressed(target.model)
+        begun = self._begins[target.provider](sent, ctx, leg)
         if begun is None:
             ctx.attempts.pop()
             return None
@@ -226,16 +227,16 @@ class Leg:
             self._taker.take(answer)
         elif not is_held(answer, self.held):
             self._commit()
-            if type(answer) is not Chunk:
-                self._routed.ended(self.request.ctx, complete=True)
-            self._taker.take(answer)
+            if type(answer) is Chunk:
+                self._taker.take(answer)
+            else:
+                self._last().take(answer)
 
     def end(self) -> None:
         """Pass on what was held back of a stream without content."""
         if not self.committed:
             self._commit()
-        self._routed.ended(self.request.ctx, complete=True)
-        self._taker.end()
+        self._last().end()
 
     def turn(self) -> None:
         """Pass it on."""
@@ -244,6 +245,13 @@ class Leg:
     def rest(self) -> Events:
         """Return the rest of this attempt, and those after it."""
         return self._routed._course(self.request.call, self.request.ctx, self, self.inner.rest())
+
+    def _last(self) -> Taker:
+        """Note the end, and return the taker for it: nothing refers to it from here any more."""
+        self._routed.ended(self.request.ctx, complete=True)
+        taker = self._taker
+        del self._taker
+        return taker
 
     def _commit(self) -> None:
         self.committed = True

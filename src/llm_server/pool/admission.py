@@ -23,7 +23,7 @@ class Admission:
         opened: called whenever the breaker has opened.
 
     Attributes:
-        reads_headers: whether headers of good answers tell of quotas.
+        reads_headers: headers of good answers that tell of quotas.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Admission:
         self.breaker = Breaker(config.breaker)
         obeyed = rules if config.obey_quotas else QuotaRules()
         self.quota = Quota(obeyed)
-        self.reads_headers = bool(obeyed.allowances)
+        self.reads_headers = frozenset(allowance.remaining for allowance in obeyed.allowances)
 
     async def wait(self, ctx: Context | None, now_s: float) -> bool:
         """Wait until a request may go; return whether it is a probe of an open breaker.

@@ -145,7 +145,7 @@ class Exchange:
     def _note(self, status: int, headers: Mapping[str, str]) -> None:
         self._noted = True
         admission, ctx = self._admission, self._ctx
-        if admission.reads_headers or status in REFUSALS:
+        if status in REFUSALS or not admission.reads_headers.isdisjoint(headers):
             model = ctx.attempts[-1].model if ctx is not None and ctx.attempts else ""
             admission.quota.read(status, headers, model, admission.now())
         self._good = status < 400

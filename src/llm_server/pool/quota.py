@@ -50,19 +50,16 @@ class Quota:
     ``held`` is empty almost always, which is all that a request has to look at.
     """
 
-    __slots__ = ("_latest", "_latest_s", "_names", "_rules", "held")
+    __slots__ = ("_latest", "_latest_s", "_rules", "held")
 
     def __init__(self, rules: QuotaRules) -> None:
         self._rules = rules
-        self._names = frozenset(allowance.remaining for allowance in rules.allowances)
         self._latest: Mapping[str, str] = {}
         self._latest_s = 0.0
         self.held: dict[str, float] = {}
 
     def read(self, status: int, headers: Mapping[str, str], model: str, now_s: float) -> None:
         """Take note of an answer's headers: what is used up, and what a refusal says."""
-        if status not in REFUSALS and self._names.isdisjoint(headers):
-            return
         wait_s = 0.0
         for allowance in self._rules.allowances:
             left = headers.get(allowance.remaining)

@@ -102,7 +102,7 @@ class Started:
             return
         sending.finish()
         ways.succeeded(ctx.attempt)
-        self._taker.take(marked(answer, ways.name) if ctx.marked else answer)
+        self._last().take(marked(answer, ways.name) if ctx.marked else answer)
 
     def _stream(self) -> None:
         """Take what has come of a stream."""
@@ -129,9 +129,15 @@ class Started:
         if over:
             sending.finish()
             self._ways.succeeded(self._ctx.attempt)
-            self._taker.end()
+            self._last().end()
         elif over is None:
             self._turn()
+
+    def _last(self) -> Taker:
+        """Return the taker, for the last thing that it takes: nothing refers to it from here any more."""
+        taker = self._taker
+        del self._taker
+        return taker
 
     def _turn(self) -> None:
         self._turned = True
@@ -139,8 +145,9 @@ class Started:
 
     def _answered(self, sending: Sending) -> Mapping[str, str] | None:
         headers = sending.answered()
-        if headers is not None and self._ctx.attempt is not None:
-            self._ways.note(headers, self._ctx.attempt)
+        attempts = self._ctx.attempts
+        if headers is not None and attempts:
+            self._ways.note(headers, attempts[-1])
         return headers
 
     def _give(self, chunks: Iterable[Chunk]) -> None:

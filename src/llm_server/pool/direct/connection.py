@@ -293,8 +293,11 @@ class Connection(Reading, asyncio.Protocol):
 
     @staticmethod
     def _wake(answer: Answer) -> None:
-        if answer.listener is not None:
-            answer.listener()
+        listener = answer.listener
+        if listener is not None:
+            if answer.complete or answer.failure is not None:
+                answer.listener = None  # it refers to what refers to the answer
+            listener()
             return
         waiter = answer.waiter
         if waiter is not None:

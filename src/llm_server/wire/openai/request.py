@@ -1,6 +1,7 @@
 """A caller's chat request, from OpenAI's body to a :class:`ChatCall`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from llm_server.contract import (
@@ -85,11 +86,24 @@ def shared_sampling(
 ) -> Sampling:
     """Return the sampling parameters that chat and completions have in common, and the two that differ."""
     top_k = request.top_k
+    top_k = top_k if top_k is not None and top_k > 0 else None
+    if request.stop is None and request.logit_bias is None:
+        return _simple_sampling(
+            max_tokens,
+            request.temperature,
+            request.top_p,
+            top_k,
+            request.seed,
+            request.frequency_penalty,
+            request.presence_penalty,
+            request.n or 1,
+            logprobs,
+        )
     return Sampling(
         max_tokens=max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
-        top_k=top_k if top_k is not None and top_k > 0 else None,
+        top_k=top_k,
         seed=request.seed,
         stop=stop_sequences(request.stop),
         frequency_penalty=request.frequency_penalty,
@@ -98,6 +112,25 @@ def shared_sampling(
         logprobs=logprobs,
         logit_bias=request.logit_bias,
     )
+
+
+@lru_cache(maxsize=1024)
+def _simple_sampling(*values: Any) -> Sampling:
+    """Return parameters in the order of their names: applications ask with the same ones again and again."""
+    return Sampling(**dict(zip(_SIMPLE, values, strict=True)))
+
+
+_SIMPLE = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "n",
+    "logprobs",
+)
 
 
 def _sampling(request: wire.ChatRequest) -> Sampling:
