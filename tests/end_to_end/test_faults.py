@@ -4,8 +4,8 @@ import asyncio
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 
+from llm_server.providers import http
+from llm_server.providers.started import Started
 from tests.end_to_end.asking import PATHS, Told, ask
 from tests.end_to_end.faults import CASE, FAULTS, Fault
 from tests.end_to_end.front import Front, fronting, provider
@@ -41,6 +43,18 @@ RETRY = {
     "budget_floor_per_s": 1000,
     "attempt_timeout_s": 9,
 }
+
+
+WARM = "warm"
+"""The model that is asked so that connections are idle: only then is there a short way."""
+SLOWEST = "trickle without content"
+"""What only an attempt's own time ends, with which there is no short way."""
+
+
+RESENT = {"hung up", "reset"}
+"""What the pool mends itself, once, on a connection that was idle."""
+WAYS = ("ordinary", "short")
+COURSES = [(way, fault) for way in WAYS for fault in FAULTS if (way, fault) != ("short", SLOWEST)]
 
 
 class Cell(NamedTuple):
@@ -84,6 +98,9 @@ class Matrix:
     front: Front
     bad: dict[str, Upstream]
     good: Upstream
+    short: list[str]
+    """Models that were asked by the short way."""
+    goes_short: bool
 
     def asked(self, cell: Cell) -> tuple[int, int]:
         """Return how often the failing and the good upstream were asked for ``cell``."""
@@ -105,6 +122,8 @@ def failing(vendor: str, *, once: bool) -> Any:
     seen: Counter[str] = Counter()
 
     def answer(request: Request) -> Answer:
+        if model_of(request) == WARM:
+            return load(vendor, "text", "whole")
         cell = cells[model_of(request)]
         seen[cell.model] += 1
         form: Form = "stream" if wants_stream(request) else "whole"
@@ -121,8 +140,12 @@ def well(request: Request) -> Answer:
     return load("anthropic", "text", "stream" if wants_stream(request) else "whole")
 
 
-async def opened(stack: AsyncExitStack, gone: int, *, alone: bool) -> Matrix:
-    """Return the matrix: each cell has a route, with a healthy second target unless it is ``alone``."""
+async def opened(stack: AsyncExitStack, gone: int, *, alone: bool, short: bool) -> Matrix:
+    """Return the matrix: each cell has a route, with a healthy second target unless it is ``alone``.
+
+    Attempts have a time of their own unless they are to go the ``short`` way.
+    """
+    asked = stack.enter_context(noted())
     bad = {v: await stack.enter_async_context(upstream(failing(v, once=alone))) for v in VENDORS}
     good = await stack.enter_async_context(upstream(well))
     providers = {v: provider(up, v, pool=BAD_POOL) for v, up in bad.items()}
@@ -136,25 +159,44 @@ async def opened(stack: AsyncExitStack, gone: int, *, alone: bool) -> Matrix:
         ]
         for cell in CELLS
     }
-    front = await stack.enter_async_context(fronting(providers, models=models, retry=RETRY))
-    return Matrix(front, bad, good)
+    retry = {name: value for name, value in RETRY.items() if not (short and name == "attempt_timeout_s")}
+    front = await stack.enter_async_context(fronting(providers, models=models, retry=retry))
+    return Matrix(front, bad, good, asked, short)
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Note the model of every call that is sent by the short way."""
+    asked: list[str] = []
+
+    class Noted(Started):
+        def begin(self) -> None:
+            asked.append(self._call.model)
+            super().begin()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http, "Started", Noted)
+        yield asked
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def matrix(closed_port: int) -> AsyncIterator[Matrix]:
+async def matrix(closed_port: int, request: pytest.FixtureRequest) -> AsyncIterator[Matrix]:
     async with AsyncExitStack() as stack:
-        yield await opened(stack, closed_port, alone=False)
+        yield await opened(stack, closed_port, alone=False, short=request.param == "short")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def alone(closed_port: int) -> AsyncIterator[Matrix]:
+async def alone(closed_port: int, request: pytest.FixtureRequest) -> AsyncIterator[Matrix]:
     async with AsyncExitStack() as stack:
-        yield await opened(stack, closed_port, alone=True)
+        yield await opened(stack, closed_port, alone=True, short=request.param == "short")
 
 
 async def row(matrix: Matrix, fault: str) -> dict[Cell, Told]:
-    """Ask for all cells of a fault at once."""
+    """Ask for all cells of a fault at once; with an idle connection for each where they go the short way."""
     cells = [cell for cell in CELLS if cell.fault == fault]
+    warm = [cell.vendor for cell in cells] if matrix.goes_short else []
+    await asyncio.gather(*(ask(matrix.front, "openai", f"{each}/{WARM}", stream=False) for each in warm))
+    matrix.short.clear()
     async with asyncio.timeout(LIMIT_S):
         told = await asyncio.gather(
             *(
@@ -162,17 +204,19 @@ async def row(matrix: Matrix, fault: str) -> dict[Cell, Told]:
                 for cell in cells
             )
         )
+    assert {cell.model for cell in cells if cell.row.does} <= set(matrix.short) or not matrix.goes_short
     return dict(zip(cells, told, strict=True))
 
 
 TEXT = load("anthropic", "text").answer["text"]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("matrix", "fault"), COURSES, indirect=["matrix"])
 async def test_with_a_healthy_second_target(matrix: Matrix, fault: str) -> None:
     for cell, told in (await row(matrix, fault)).items():
         asked = matrix.asked(cell)
-        reached = 0 if cell.row.does is None else 1
+        again = matrix.goes_short and fault in RESENT
+        reached = 0 if cell.row.does is None else 2 if again else 1
         match cell.row.outcome(cell.form):
             case "moved on":
                 assert (told.status, told.text, told.error, told.ended) == (200, TEXT, "", True), cell
@@ -193,7 +237,9 @@ async def test_with_a_healthy_second_target(matrix: Matrix, fault: str) -> None:
                 assert (asked, told.attempted) == ((1, 0), []), cell
 
 
-@pytest.mark.parametrize("fault", [name for name, each in FAULTS.items() if each.does])
+@pytest.mark.parametrize(
+    ("alone", "fault"), [(way, name) for way, name in COURSES if FAULTS[name].does], indirect=["alone"]
+)
 async def test_alone_a_target_that_fails_once_is_asked_again_where_that_helps(
     alone: Matrix, fault: str
 ) -> None:
@@ -214,6 +260,7 @@ async def test_alone_a_target_that_fails_once_is_asked_again_where_that_helps(
             assert (told.status, told.ended, asked) == (200, outcome == "answered", 1), cell
 
 
+@pytest.mark.parametrize("alone", WAYS, indirect=True)
 async def test_alone_a_target_that_is_not_there_is_tried_as_often_as_allowed(alone: Matrix) -> None:
     for cell, told in (await row(alone, "refused")).items():
         assert told.status == 502, cell
