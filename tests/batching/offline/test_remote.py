@@ -56,6 +56,10 @@ class FakeClient:
         self.ended = asyncio.Event()
         self.something = asyncio.Event()
         self.cancelled = False
+        self.hangs = False
+        """Whether the deletion of files never comes to an end."""
+        self.files: dict[str, ServerError | None] = {"in": None, "out": None}
+        """What is kept at the provider, and what keeps it from being deleted."""
         self.silent: set[str] = set()
         self.message = ""
         self.lost = False
@@ -93,6 +97,8 @@ class FakeClient:
 
     async def results(self, batch_id: str) -> AsyncGenerator[tuple[str, Answered], None]:
         self._called("results")
+        if "out" not in self.files:
+            raise ServerError(ErrorKind.NOT_FOUND, "no such file")
         for key, text in reversed(self.lines.items()):
             if self.troubles.get("result"):
                 raise self.troubles["result"].pop()
@@ -100,6 +106,16 @@ class FakeClient:
                 yield key, Answered(text)
         yield "line-999", Answered("of another batch")
         yield "odd key", Answered("odd")
+
+    async def clear(self, batch_id: str) -> AsyncGenerator[ServerError | None, None]:
+        assert batch_id == "u1"
+        self._called("clear")
+        for name, trouble in list(self.files.items()):
+            if trouble is None:
+                del self.files[name]
+            yield trouble
+            if self.hangs:
+                await asyncio.Event().wait()
 
     async def until(self, name: str, count: int) -> None:
         """Wait until a method was called so often."""
@@ -225,7 +241,7 @@ async def test_a_batch_whose_making_was_not_confirmed_is_looked_for_before_anoth
 async def test_a_server_that_died_while_handing_over_looks_for_the_batch() -> None:
     client = FakeClient()
     world = world_of(client)
-    client.troubles["submit"] = [ServerError(ErrorKind.UPSTREAM_ERROR, "x") for _ in range(10**6)]
+    client.troubles["submit"] = [ServerError(ErrorKind.UPSTREAM_ERROR, "x") for _ in range(1000)]
     async with running(world.runner):
         batch_id = await begin(world, "a")
         await client.until("find", 1)
@@ -348,3 +364,103 @@ async def test_batches_that_providers_run_take_no_place_of_those_that_run_here()
         batch_id = await world.order(asked("b"))
         await world.told.until(lambda: world.told.lines.count("completed") == 1)
         assert (await world.show(batch_id)).completed == 1
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "expired"])
+async def test_nothing_stays_at_the_provider_whatever_the_end(end: str) -> None:
+    client = FakeClient()
+    client.message = "no credit" if end == "failed" else ""
+    client.silent = {"a"} if end == "failed" else set()
+    world = world_of(client)
+    async with running(world.runner):
+        batch_id = await begin(world, "a", window="1h")
+        await client.until("show", 2)
+        if end == "cancelled":
+            await world.batches.cancel("", batch_id)
+        elif end == "expired":
+            world.offset_s = 3600
+            world.runner.wake(batch_id)
+        else:
+            client.ended.set()
+        batch = await world.ended(batch_id)
+    assert batch.status == end
+    assert len(await world.lines(batch.output_file)) == (end != "failed")
+    assert client.files == {}
+    assert client.calls[-2:] == ["results", "clear"], "only what is kept here is deleted there"
+    assert world.told.files == [("fake", True), ("fake", True)]
+
+
+async def test_a_file_that_cannot_be_deleted_costs_the_batch_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = FakeClient()
+    client.ended.set()
+    client.files["in"] = ServerError(ErrorKind.UPSTREAM_ERROR, "not today")
+    world = world_of(client)
+    async with running(world.runner):
+        batch = await world.ended(await begin(world, "a"))
+    assert (batch.status, batch.completed) == (S.COMPLETED, 1)
+    assert list(client.files) == ["in"]
+    assert world.told.files == [("fake", False), ("fake", True)]
+    assert f"a file of batch {batch.id} stays at provider fake: upstream_error: not today" in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [ErrorKind.UPSTREAM_UNREACHABLE, ErrorKind.UPSTREAM_AUTH, None])
+async def test_a_provider_that_does_not_tell_its_files_ends_no_batch_otherwise(
+    trouble: ErrorKind | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient()
+    client.ended.set()
+    if trouble is None:
+        client.hangs = True
+        monkeypatch.setattr("llm_server.batching.offline.remote.CLEARING_S", 0.0)
+    else:
+        client.troubles["clear"] = [ServerError(trouble, "no")]
+    world = world_of(client)
+    async with running(world.runner):
+        batch = await world.ended(await begin(world, "a"))
+    assert (batch.status, batch.completed) == (S.COMPLETED, 1)
+    assert world.told.files[-1:] == [("fake", False)]
+
+
+async def test_answers_that_could_not_be_fetched_stay_at_the_provider() -> None:
+    client = FakeClient()
+    client.ended.set()
+    client.troubles["results"] = [ServerError(ErrorKind.UPSTREAM_AUTH, "the key was changed")]
+    world = world_of(client)
+    async with running(world.runner):
+        batch = await world.ended(await begin(world, "a"))
+    assert batch.status is S.FAILED
+    assert client.files.keys() == {"in", "out"}
+    assert "clear" not in client.calls
+
+
+async def test_a_server_that_died_while_it_deleted_goes_on_with_that() -> None:
+    client = FakeClient()
+    client.ended.set()
+    client.hangs = True
+    world = world_of(client)
+    async with running(world.runner):
+        batch_id = await begin(world, "a")
+        await world.told.until(lambda: world.told.files == [("fake", True)])
+        assert (await world.show(batch_id)).status is S.FINALIZING
+    client.hangs = False
+    async with running(world.another()):
+        batch = await world.ended(batch_id)
+    assert (batch.status, batch.completed, client.files) == (S.COMPLETED, 1, {})
+
+
+async def test_a_line_with_another_model_is_named() -> None:
+    client = FakeClient()
+    world = world_of(client)
+    lines = [asked("one"), asked("two", model="fake/other"), asked("three"), asked("four", model="alias")]
+    async with running(world.runner):
+        batch = await world.ended(await world.order(*lines, provider_batch=True))
+    assert (batch.status, client.calls) == (S.FAILED, [])
+    told = [(each.code, each.line, each.param) for each in batch.problems]
+    assert told == [("mismatched_model", 2, "body.model"), ("mismatched_model", 4, "body.model")]
+    for problem, custom_id, model in zip(
+        batch.problems, ("two", "four"), ("fake/other", "alias"), strict=True
+    ):
+        assert f"'{custom_id}' names '{model}'" in problem.message
+        assert "'fake/m'" in problem.message
