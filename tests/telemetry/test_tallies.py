@@ -12,7 +12,7 @@ SECONDS = st.one_of(st.sampled_from([0.0, 0.01, 0.1, 1.0]), st.floats(0, 3, allo
 
 
 def buckets_of(registry: CollectorRegistry) -> list[bytes]:
-    """What is told of a histogram but its sum, whose last digits depend on the order, and when it was made."""
+    """What is told of a histogram but its sum, whose last digits depend on the order, and its birth."""
     lines = generate_latest(registry).splitlines()
     return [line for line in lines if not line.startswith((b"t_sum", b"t_created"))]
 
