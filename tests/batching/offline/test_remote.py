@@ -1,12 +1,15 @@
 """Batches that a provider runs: every way in which it, or this server, can fail on the way."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from llm_server.batching.offline import Remote
+from llm_server.batching.offline.job import Job, LostError
+from llm_server.batching.offline.lines import Checking, Lines
 from llm_server.contract import (
     BatchStatus,
     Call,
@@ -17,10 +20,11 @@ from llm_server.contract import (
     ServerError,
     Text,
     UpstreamBatch,
+    UpstreamNote,
     Usage,
 )
 from llm_server.testing import FakeProvider
-from tests.batching.offline.world import World, asked, running, text_of
+from tests.batching.offline.world import CHAT, World, asked, running, text_of
 
 S = BatchStatus
 
@@ -56,6 +60,8 @@ class FakeClient:
         self.ended = asyncio.Event()
         self.something = asyncio.Event()
         self.cancelled = False
+        self.open = 0
+        """How many results are being read."""
         self.hangs = False
         """Whether the deletion of files never comes to an end."""
         self.files: dict[str, ServerError | None] = {"in": None, "out": None}
@@ -99,6 +105,14 @@ class FakeClient:
         self._called("results")
         if "out" not in self.files:
             raise ServerError(ErrorKind.NOT_FOUND, "no such file")
+        self.open += 1
+        try:
+            for answered in self._answers():
+                yield answered
+        finally:
+            self.open -= 1
+
+    def _answers(self) -> Iterator[tuple[str, Answered]]:
         for key, text in reversed(self.lines.items()):
             if self.troubles.get("result"):
                 raise self.troubles["result"].pop()
@@ -347,11 +361,24 @@ async def test_a_provider_that_is_no_longer_configured_fails_the_batch() -> None
     assert "no longer configured" in batch.problems[0].message
 
 
-async def test_the_results_are_closed_when_they_fail_half_way() -> None:
+async def test_the_results_are_closed_when_they_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_server.batching.offline.remote.GROUP", 1)
     client = FakeClient()
     client.lines = {"line-1": "a", "line-2": "b"}
-    async with aclosing(client.results("u1")) as results:
-        assert (await anext(results))[0] == "line-2"
+    world = world_of(client)
+    await begin(world, "a", "b")
+    batch = await world.batches_kept.claim("me", world.now(), world.now() + 99)
+    assert batch is not None
+    note = UpstreamNote(provider="fake", model="m", sent=True, batch=UpstreamBatch(id="u1", ended=True))
+    batch = msgspec.structs.replace(batch, upstream=note)
+    lines = Lines(world.files_kept, batch.input_file, batch.endpoint)
+    job = Job(batch, "somebody else", world.batches_kept, lines, (world.told, world.now))
+    file = await world.files.show("", batch.input_file)
+    job.checked = await Checking(CHAT, 9, 9999)(world.files_kept.content(file))
+    with pytest.raises(LostError):
+        await Remote({"fake": client}, world.asking, 1.0)._collected(job)
+    assert (client.calls, client.open) == (["results"], 0)
+    assert not job.collected
 
 
 async def test_batches_that_providers_run_take_no_place_of_those_that_run_here() -> None:
