@@ -226,6 +226,21 @@ async def test_a_refusal_without_a_call_is_told_and_not_counted() -> None:
     assert alone["x-llm-server-attempted"].startswith("held/x;refused=upstream_rate_limited;ms=")
 
 
+async def test_what_the_pool_sends_again_is_one_attempt() -> None:
+    answer = play(load("openai", "text"))
+    async with (
+        scripted(answer, Script((Reset(),)), answer) as up,
+        fronting({"up": provider(up, "openai")}) as front,
+        openai_sdk(front.url) as client,
+    ):
+        for _ in range(2):
+            told: Any = await client.chat.completions.with_raw_response.create(model="up/x", messages=HELLO)
+            assert told.headers["x-llm-server-attempts"] == "1"
+            assert "x-llm-server-attempted" not in told.headers
+        assert len(up.requests) == 3
+        assert await front.metric("llm_server_pool_requests_resent_total", provider="up") == 1
+
+
 def breaks(vendor: str) -> dict[str, Script]:
     """Return how a vendor's stream may break after its first content."""
     case = load(vendor, "unicode", "stream")
