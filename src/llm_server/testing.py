@@ -354,10 +354,11 @@ class FakeBatches:
             self._put(found)
         return found
 
-    async def claim(self, owner: str, now: float, until: float) -> Batch | None:
+    async def claim(self, owner: str, now: float, until: float, *, given_up: bool = False) -> Batch | None:
         """Take the oldest unfinished batch that nobody has."""
+        wanted = {BatchStatus.CANCELLING} if given_up else UNFINISHED
         for batch in sorted(self._batches.values(), key=lambda each: each.id):
-            if batch.status in UNFINISHED and self._claims.get(batch.id, ("", 0.0))[1] <= now:
+            if batch.status in wanted and self._claims.get(batch.id, ("", 0.0))[1] <= now:
                 self._claims[batch.id] = owner, until
                 return batch
         return None

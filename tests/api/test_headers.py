@@ -15,6 +15,7 @@ ATTEMPTS = st.lists(
         ended_s=st.floats(10, 20),
         error=st.none() | st.sampled_from(ErrorKind),
         outrun=st.booleans(),
+        refused=st.booleans(),
     ),
     min_size=1,
     max_size=40,
@@ -45,17 +46,33 @@ def test_one_attempt_is_told_by_the_other_headers() -> None:
     assert b"x-llm-server-attempted" not in told(Attempt(provider="a", model="x"))
 
 
+def test_what_was_refused_here_is_listed_and_is_no_attempt() -> None:
+    full = Attempt(
+        provider="a", model="x", started_s=1.0, ended_s=1.0, refused=True, error=ErrorKind.OVERLOADED
+    )
+    good = Attempt(provider="b", model="y", started_s=1.0, ended_s=1.5)
+    headers = told(full, good)
+    assert headers[b"x-llm-server-attempts"] == b"1"
+    assert headers[b"x-llm-server-attempted"] == b"a/x;refused=overloaded;ms=0.0, b/y;ok;ms=500.0"
+    headers = told(full)
+    assert headers[b"x-llm-server-attempts"] == b"0"
+    assert headers[b"x-llm-server-attempted"] == b"a/x;refused=overloaded;ms=0.0"
+
+
 @given(ATTEMPTS)
 def test_whatever_the_names_the_list_can_be_read_and_is_bounded(attempts: list[Attempt]) -> None:
-    value = told(*attempts).get(b"x-llm-server-attempted", b"")
+    headers = told(*attempts)
+    value = headers.get(b"x-llm-server-attempted", b"")
+    refused = sum(attempt.refused for attempt in attempts)
+    assert int(headers[b"x-llm-server-attempts"]) == len(attempts) - refused
     assert len(value) <= MAX_VALUE
     assert all(32 <= byte < 127 for byte in value)
     listed = value.split(b", ") if value else []
     if len(attempts) > 16:
         assert listed.pop() == b"..."
-    assert len(listed) == (min(16, len(attempts)) if len(attempts) > 1 else 0)
+    assert len(listed) == (min(16, len(attempts)) if len(attempts) > 1 or refused else 0)
     for each in listed:
         name, end, time = each.split(b";")
         assert name
-        assert end in {b"ok", b"outrun"} or end.startswith(b"error=")
+        assert end in {b"ok", b"outrun"} or end.startswith((b"error=", b"refused="))
         assert time.startswith(b"ms=")

@@ -122,7 +122,7 @@ async def test_one_alone_is_given_its_answer(table: Table) -> None:
     assert (len(table.up.calls), table.heard.joined, ctx.shared) == (1, 0, False)
 
 
-@pytest.mark.parametrize("before", range(7))
+@pytest.mark.parametrize("before", range(9))
 async def test_whoever_joins_reads_the_same_from_the_beginning(table: Table, before: int) -> None:
     first = table.send()
     await table.up.step(before)

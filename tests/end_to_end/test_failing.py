@@ -199,6 +199,48 @@ async def test_when_all_fail_the_last_failure_is_told() -> None:
     assert two_told.startswith("two/y;error=upstream_rate_limited;ms=")
 
 
+async def test_a_refusal_without_a_call_is_told_and_not_counted() -> None:
+    async with (
+        scripted(refusal("anthropic", "rate_limit")) as held,
+        scripted(load("openai", "text")) as good,
+        fronting(
+            {"held": provider(held, "anthropic"), "good": provider(good, "openai")},
+            models={"both": ["held/x", "good/y"], "one": ["held/x"]},
+        ) as front,
+        openai_sdk(front.url) as client,
+    ):
+        told = []
+        for _ in range(2):
+            answer: Any = await client.chat.completions.with_raw_response.create(model="both", messages=HELLO)
+            ends = [each.split(";")[:2] for each in answer.headers["x-llm-server-attempted"].split(", ")]
+            told.append((answer.headers["x-llm-server-attempts"], ends))
+        with pytest.raises(openai.RateLimitError) as caught:
+            await client.chat.completions.create(model="one", messages=HELLO)
+        assert (len(held.requests), len(good.requests)) == (1, 2)
+    assert told == [
+        ("2", [["held/x", "error=upstream_rate_limited"], ["good/y", "ok"]]),
+        ("1", [["held/x", "refused=upstream_rate_limited"], ["good/y", "ok"]]),
+    ]
+    alone = caught.value.response.headers
+    assert alone["x-llm-server-attempts"] == "0"
+    assert alone["x-llm-server-attempted"].startswith("held/x;refused=upstream_rate_limited;ms=")
+
+
+async def test_what_the_pool_sends_again_is_one_attempt() -> None:
+    answer = play(load("openai", "text"))
+    async with (
+        scripted(answer, Script((Reset(),)), answer) as up,
+        fronting({"up": provider(up, "openai")}) as front,
+        openai_sdk(front.url) as client,
+    ):
+        for _ in range(2):
+            told: Any = await client.chat.completions.with_raw_response.create(model="up/x", messages=HELLO)
+            assert told.headers["x-llm-server-attempts"] == "1"
+            assert "x-llm-server-attempted" not in told.headers
+        assert len(up.requests) == 3
+        assert await front.metric("llm_server_pool_requests_resent_total", provider="up") == 1
+
+
 def breaks(vendor: str) -> dict[str, Script]:
     """Return how a vendor's stream may break after its first content."""
     case = load(vendor, "unicode", "stream")

@@ -10,12 +10,13 @@ import pytest
 
 from llm_server.providers.rows import ROWS
 from tests.end_to_end.batching import CHAT, ended, lines_of, request, upload
-from tests.end_to_end.front import CANARY, fronting, provider
+from tests.end_to_end.front import CANARY, Front, fronting, provider
 from tests.end_to_end.sdks import openai_sdk
 from tests.upstreams.batch_apis import VENDORS, Vendor
 from tests.upstreams.server import upstream
 
 TAGGED = [name for name in VENDORS if name != "anthropic"]
+FILING = ["openai", "groq", "mistral"]
 
 
 class Served(NamedTuple):
@@ -23,6 +24,7 @@ class Served(NamedTuple):
 
     client: openai.AsyncOpenAI
     vendor: Vendor
+    front: Front
 
 
 @asynccontextmanager
@@ -42,7 +44,7 @@ async def serving(name: str, tmp_path: Path, vendor: Vendor | None = None) -> As
         ) as front,
         openai_sdk(front.url) as client,
     ):
-        yield Served(client, vendor)
+        yield Served(client, vendor, front)
     header = ROWS[name].key_header
     assert all(CANARY in asked.headers[header] for asked in up.requests)
 
@@ -86,7 +88,7 @@ async def test_a_vendor_runs_a_batch(name: str, tmp_path: Path) -> None:
         assert (bad["custom_id"], bad["response"]["status_code"]) == ("weird id \u2603 1", 400)
         assert "this is bad" in bad["response"]["body"]["error"]["message"]
         assert (late["response"], late["error"]["code"]) == (None, "no_answer")
-    assert served.vendor.made == 1
+    assert (served.vendor.made, served.vendor.files) == (1, set())
 
 
 @pytest.mark.parametrize("name", VENDORS)
@@ -104,6 +106,32 @@ async def test_cancelling_reaches_the_vendor_and_keeps_what_it_has(name: str, tm
         assert said(await lines_of(served.client, batch.output_file_id)) == [
             ("weird id \u2603 0", "said: one")
         ]
+    assert vendor.files == set()
+
+
+@pytest.mark.parametrize("name", FILING)
+async def test_a_file_that_the_vendor_keeps_is_counted(name: str, tmp_path: Path) -> None:
+    vendor = VENDORS[name]()
+    vendor.keeps = {"out"}
+    async with serving(name, tmp_path, vendor) as served:
+        batch = await ended(served.client, await begin(served.client, "one"))
+        assert len(said(await lines_of(served.client, batch.output_file_id))) == 1
+        counted = served.front.metric
+        name = "llm_server_batch_provider_files_total"
+        assert await counted(name, provider="up", outcome="deleted") == 2
+        assert await counted(name, provider="up", outcome="left") == 1
+    assert vendor.files == {"out"}
+
+
+@pytest.mark.parametrize("name", FILING)
+async def test_what_was_uploaded_for_a_batch_that_is_refused_is_deleted(name: str, tmp_path: Path) -> None:
+    vendor = VENDORS[name]()
+    vendor.refuses = 400
+    async with serving(name, tmp_path, vendor) as served:
+        batch = await ended(served.client, await begin(served.client, "one"))
+        assert batch.status == "failed"
+    assert (vendor.made, vendor.files) == (0, set())
+    assert vendor.seen[-1].startswith("DELETE ")
 
 
 @pytest.mark.parametrize("name", VENDORS)
@@ -143,6 +171,7 @@ async def test_a_batch_that_the_vendor_refuses_has_failed(name: str, tmp_path: P
         assert [(each.code, each.message) for each in batch.errors.data] == [
             ("provider_refused", "your quota of batches")
         ]
+    assert vendor.files == set()
 
 
 async def test_lines_that_cannot_be_sent_fail_and_the_others_go(tmp_path: Path) -> None:
@@ -180,7 +209,7 @@ async def test_every_line_must_name_the_same_model(tmp_path: Path) -> None:
         batch = await ended(served.client, made.id)
         assert batch.errors is not None
         assert batch.errors.data is not None
-        assert [each.code for each in batch.errors.data] == ["mismatched_model"]
+        assert [(each.code, each.line) for each in batch.errors.data] == [("mismatched_model", 2)]
     assert served.vendor.seen == []
 
 

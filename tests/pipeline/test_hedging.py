@@ -143,6 +143,18 @@ async def test_when_both_fail_the_third_is_asked() -> None:
     assert texts(answers) == ["c", "c"]
     ends = [ErrorKind.UPSTREAM_OVERLOADED, ErrorKind.UPSTREAM_ERROR, None]
     assert [t.error for t in context.attempts] == ends
+    assert not any(t.refused for t in context.attempts)
+
+
+@pytest.mark.parametrize("both", [False, True])
+async def test_a_hedge_that_is_refused_here_is_no_call(both: bool) -> None:
+    handler, _, (a, b, _) = await known("a", "b", "c")
+    refused = ServerError(ErrorKind.OVERLOADED, "full")
+    a.steps = [(3.0, refused if both else ServerError(ErrorKind.UPSTREAM_ERROR, "no"))]
+    b.steps = [(0.5, refused)]
+    answers = await collect(handler(CALL, context := Context(request_id="r")))
+    assert texts(answers) == ["c", "c"]
+    assert [(t.provider, t.refused) for t in context.attempts] == [("b", True), ("a", both), ("c", False)]
 
 
 async def test_a_failure_after_content_is_the_callers() -> None:

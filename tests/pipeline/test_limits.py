@@ -52,12 +52,12 @@ class Stuck(FakeProvider):
             self.open -= 1
 
 
-def stage(*providers: FakeProvider, **route: object) -> Routed:
+def stage(*providers: FakeProvider, timing: Timing | None = None, **route: object) -> Routed:
     """Return the stage in real time; its limits are so short that nobody waits."""
     alias = {"targets": [f"{each.name}/m" for each in providers], **route}
     config = RoutingConfig.model_validate({"aliases": {"both": alias}})
     by_name = {each.name: each for each in providers}
-    return Routed(FixedOrder(config, set(by_name), {}), by_name, Timing())
+    return Routed(FixedOrder(config, set(by_name), {}), by_name, timing or Timing())
 
 
 @pytest.mark.parametrize("stuck", [Stuck("a"), Stuck("a", PING), Stuck("a", pinging=True)])
@@ -68,15 +68,24 @@ async def test_an_attempt_that_comes_to_nothing_is_given_up(stuck: Stuck) -> Non
     assert stuck.open == 0
 
 
-async def test_an_answer_that_has_begun_may_take_its_time() -> None:
+@pytest.mark.parametrize("begun", [True, False])
+async def test_an_answer_that_has_begun_may_take_its_time(begun: bool) -> None:
+    now_s = 1000.0
+
     class Slow(FakeProvider):
         async def __call__(self, call: Call, ctx: Context) -> Events:
-            yield HELLO
-            await asyncio.sleep(0.1)
+            nonlocal now_s
+            yield HELLO if begun else PING
+            now_s += 3600
+            yield PING  # and with this the limit of time is looked at again
+            for _ in range(9):
+                await asyncio.sleep(0)
             yield END
 
-    handler = stage(Slow("a"), retry={"attempt_timeout_s": 0.05})
-    assert await collect(handler(CALL, Context(request_id="r"))) == [HELLO, END]
+    handler = stage(Slow("a"), timing=Timing(clock=lambda: now_s), retry={"attempt_timeout_s": 60})
+    seen, error = await outcome(handler(CALL, Context(request_id="r")))
+    assert seen == ([HELLO, PING, END] if begun else [])
+    assert (error and error.kind) == (None if begun else ErrorKind.UPSTREAM_TIMEOUT)
 
 
 @pytest.mark.parametrize("said", [(), (HELLO,)])

@@ -147,6 +147,27 @@ async def test_a_refusal_without_a_call_counts_for_nothing() -> None:
     handler, _ = routing([a, b], attempts=2)
     assert await collect(handler(CALL, context := ctx())) == list(OK)
     assert tried(context) == ["a", "b", "b"]
+    assert [attempt.refused for attempt in context.attempts] == [True, False, False]
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.OVERLOADED, ErrorKind.UNAVAILABLE])
+async def test_an_attempt_that_was_refused_after_an_answer_was_a_call(kind: ErrorKind) -> None:
+    class Asking(FakeProvider):
+        """Has had an answer that was not good enough when it is refused."""
+
+        async def __call__(self, call: Call, ctx: Context) -> Events:
+            assert ctx.attempt is not None
+            self.calls.append(call)
+            ctx.attempt.first_byte_s = 1.0
+            raise ServerError(kind, "full")
+            yield END
+
+    a, b, c = Asking("a"), failing("b", ErrorKind.UPSTREAM_ERROR), FakeProvider("c")
+    handler, _ = routing([a, b, c], attempts=2)
+    _, error = await outcome(handler(CALL, context := ctx()))
+    assert error is not None
+    assert (tried(context), c.calls) == (["a", "b"], [])
+    assert not any(attempt.refused for attempt in context.attempts)
 
 
 async def test_when_all_are_ejected_the_one_that_is_due_soonest_is_asked_all_the_same() -> None:
@@ -172,6 +193,7 @@ async def test_a_target_that_is_held_back_here_is_not_asked_again_and_costs_noth
     _, error = await outcome(handler(CALL, context := ctx()))
     assert error is not None
     assert (error.retry_after_s, tried(context), time.slept_s) == (1.0, ["a"], [])
+    assert context.attempts[0].refused
     ejected = FakeProvider("b", lambda _: (ServerError(ErrorKind.UNAVAILABLE, "open", retry_after_s=9.0),))
     handler, _ = routing([held, ejected])
     await outcome(handler(CALL, context := ctx()))
@@ -379,8 +401,9 @@ async def test_whatever_happens_there_is_one_answer_of_one_attempt_or_one_error(
     assert all(attempt.error is not None for attempt in earlier)
     assert all(attempt.ended_s is not None for attempt in context.attempts)
     assert (last.error is None) == (error is None)
-    called = sum(a.error not in {ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED} for a in context.attempts)
-    assert called <= attempts
+    refusals = {ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED}
+    assert all(attempt.refused == (attempt.error in refusals) for attempt in context.attempts)
+    assert sum(not attempt.refused for attempt in context.attempts) <= attempts
     if texts:
         assert texts == {f"{last.provider}{len(next(p for p in providers if p.name == last.provider).calls)}"}
 

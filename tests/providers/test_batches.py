@@ -1,6 +1,7 @@
 """Translators of batch APIs: what they ask, and what they make of answers that are odd or broken."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -45,10 +46,28 @@ def test_an_id_never_changes_the_path(api: BatchDialect, batch_id: str) -> None:
 
 
 @EACH
+def test_the_files_of_a_batch_are_named_and_their_ids_never_change_the_path(api: BatchDialect) -> None:
+    if not api.has_files:
+        with pytest.raises(ValueError, match="b"):
+            api.files(b"b")
+        with pytest.raises(ValueError, match="f"):
+            api.remove("f")
+        return
+    names = {"input_file_id": "in", "output_file_id": "out", "error_file_id": None}
+    names |= {"input_files": ["in"], "output_file": "out", "error_file": None}
+    assert api.files(json.dumps({"id": "b", "status": "s", **names}).encode()) == ("in", "out")
+    assert api.files(b'{"id":"b","status":"s"}') == ()
+    for odd in ODD_IDS:
+        request = api.remove(odd)
+        assert (request.method, request.body, request.headers) == ("DELETE", b"", ())
+        assert re.fullmatch(r"files/[A-Za-z0-9._%-]+", request.path)
+
+
+@EACH
 @example(body=b"[" * 100_000)
 @given(body=st.binary(max_size=40) | st.sampled_from([b"{}", b"[]", b"null", b'{"id":5}', b'{"name":[]}']))
 def test_garbage_is_a_value_error_and_nothing_else(api: BatchDialect, body: bytes) -> None:
-    for decode in (api.batch, api.uploaded, api.results):
+    for decode in (api.batch, api.uploaded, api.files, api.results):
         with pytest.raises(GARBAGE):
             decode(body)
     try:

@@ -193,6 +193,17 @@ async def test_a_claim_is_one_owners_until_its_time_is_over(stores: Stores) -> N
     assert await stores.batches.claim("d", now=11, until=20) is not None
 
 
+async def test_those_given_up_can_be_claimed_alone(stores: Stores) -> None:
+    for number in (1, 2, 3):
+        await stores.batches.add(batch(number))
+    assert await stores.batches.claim("a", now=0, until=10, given_up=True) is None
+    await stores.batches.cancel("", "batch_002", 5)
+    found = await stores.batches.claim("a", now=0, until=10, given_up=True)
+    assert found is not None
+    assert (found.id, found.status) == ("batch_002", BatchStatus.CANCELLING)
+    assert await stores.batches.claim("b", now=0, until=10, given_up=True) is None
+
+
 async def test_a_batch_that_is_over_is_not_claimed(stores: Stores) -> None:
     await stores.batches.add(batch())
     claimed = await stores.batches.claim("me", 0, 9)

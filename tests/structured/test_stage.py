@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,8 +35,11 @@ from llm_server.contract import (
     Usage,
     missing,
 )
+from llm_server.structured import parsing
 from llm_server.structured.config import StructuredConfig
+from llm_server.structured.parsing import MAX_READ
 from llm_server.structured.stage import Structured
+from llm_server.structured.trial import LONG
 from llm_server.testing import FakeProvider, collect
 from tests.structured.answering import (
     CALLING,
@@ -364,3 +369,33 @@ async def test_the_words_of_a_refusal_are_kept() -> None:
     told, _ = await ask(call(schema(PERSON)), choice(Refusal("No.")), facts=Facts())
     assert told.ctx.structured is not None
     assert told.ctx.structured.raw_text == "No."
+
+
+@pytest.mark.parametrize("facts", [ENFORCED, PLAIN])
+async def test_an_answer_that_is_too_long_to_be_read_is_none(facts: Facts) -> None:
+    long = json.dumps({"name": "x" * MAX_READ, "age": 3})
+    told, _ = await ask(call(schema(PERSON)), long, facts=facts)
+    assert told.error is not None
+    assert told.error.kind is ErrorKind.OUTPUT_INVALID
+    assert told.error.problems == (
+        Problem("", "size", f"at most {MAX_READ} characters", f"{len(long)} characters"),
+    )
+
+
+@pytest.mark.parametrize("tool", [False, True])
+async def test_a_long_answer_is_judged_beside_the_loop(tool: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    strict = parsing.strict
+
+    def noted(text: str, *, unique: bool = True) -> Any:
+        threads.append(threading.get_ident())
+        return strict(text, unique=unique)
+
+    monkeypatch.setattr(parsing, "strict", noted)
+    asking = forcing(PERSON) if tool else call(schema(PERSON))
+    for length, beside in ((10, False), (LONG, True)):
+        good = json.dumps({"name": "x" * length, "age": 3})
+        told, _ = await ask(asking, calling(good, "person") if tool else good)
+        assert told.error is None
+        assert (threads.pop() != threading.get_ident()) == beside
+        assert threads == []

@@ -21,6 +21,7 @@ from llm_server.contract import (
     Usage,
     fold,
 )
+from llm_server.structured import parsing
 from llm_server.structured.stage import Structured
 from llm_server.testing import FakeProvider, outcome
 from tests.structured.answering import (
@@ -56,7 +57,6 @@ async def test_where_the_model_is_held_to_the_form_tokens_go_on_as_they_come() -
     pieces = texts(told.answers)
     assert len(pieces) > 5
     assert json.loads("".join(pieces)) == {"name": "Ada", "age": 36, "mood": "glad"}
-    assert all(json.loads('{"name":"Ada","age":36,"mood":"glad"}') for _ in pieces)
 
 
 async def test_where_it_is_not_they_are_held_by_default() -> None:
@@ -146,3 +146,22 @@ async def test_nothing_said_is_nothing_lost() -> None:
     assert told.note == "native valid 2"
     assert fold([one for one in told.answers if isinstance(one, Chunk)]).usage.input_tokens == 20
     assert len(provider.calls) == 2
+
+
+async def test_how_far_a_partial_answer_is_looked_at_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = json.dumps({"name": "Ada " * 500, "age": 36})
+    seen: list[int] = []
+    partial = parsing.partial
+
+    def noted(text: str) -> Any:
+        seen.append(len(text))
+        return partial(text)
+
+    monkeypatch.setattr(parsing, "partial", noted)
+    monkeypatch.setattr("llm_server.structured.growing.MAX_LOOKED", 300)
+    told, _ = await ask(call(schema(PERSON), stream=True, stream_structured="partial"), said, facts=PLAIN)
+    pieces = texts(told.answers)
+    assert json.loads("".join(pieces)) == json.loads(said)
+    assert max(seen) == 300
+    assert len(pieces) > 5
+    assert len(pieces[-1]) > 1500, "what comes after the bound is said at the end"

@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_server.contract import Problem
+from llm_server.structured.effort import Efforts, count_vast, size
 from llm_server.structured.schema import load
-from llm_server.structured.validation import MAX_DEPTH, MAX_PROBLEMS, Validator
+from llm_server.structured.validation import (
+    MAX_DEPTH,
+    MAX_EFFORT,
+    MAX_PROBLEMS,
+    MAX_VAST,
+    TOLD_EFFORT,
+    VAST_CHARS,
+    Validator,
+)
 
 
 def problems(schema: dict[str, Any], value: Any, *, formats: bool = True) -> tuple[Problem, ...]:
@@ -184,3 +193,95 @@ def test_validators_are_shared_and_forgotten() -> None:
         assert fill(1_200) < full * 1.1
     finally:
         tracemalloc.stop()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+def walked(value: Any) -> list[Any]:
+    """Every value in ``value``."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(each for child in inner for each in walked(child))]
+
+
+@given(JSON)
+def test_values_are_counted(value: Any) -> None:
+    every = walked(value)
+    assert size(value, 64) == len(every)
+    assert len(json.dumps(value)) >= len(every), "so that the length of the text is a bound"
+    vast = [each for each in every if isinstance(each, int) and not -(2**63) <= each < 2**63]
+    assert count_vast(value) == len(vast)
+
+
+@pytest.mark.parametrize(
+    ("schema", "effort"),
+    [
+        ({"type": "object"}, 1),
+        ({"enum": ["a", "b", "c"]}, 1),
+        ({"enum": [1, 2, 3]}, 1),
+        ({"enum": ["a", 1, None]}, 4),
+        ({"enum": [[1], [2]]}, 1 + 2 * 16),
+        ({"enum": [0.5, 1.5]}, 1 + 2 * 91),
+        ({"enum": [10**30, 1]}, 1 + 91 + 1),
+        ({"const": {"a": 1}}, 17),
+        ({"patternProperties": {"^a": {}, "^b": {}}}, 3),
+        ({"anyOf": [{"type": "string"}, {"enum": [[1]]}], "properties": {"a": {"type": "null"}}}, 1 + 1 + 17),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"not": {"type": "null"}}}}, 3),
+    ],
+)
+def test_the_effort_of_a_schema_is_that_of_all_it_applies_to_one_value(schema: Any, effort: int) -> None:
+    assert Efforts(load(schema).document).most() == effort
+
+
+@pytest.mark.parametrize(
+    ("items", "item", "most"),
+    [
+        ({"enum": [[at] for at in range(2000)]}, [1999], MAX_EFFORT // 32_001),
+        ({"enum": [at + 0.5 for at in range(2000)]}, 1999.5, MAX_EFFORT // 182_001),
+        ({"anyOf": [{"const": at} for at in range(499)]}, 498, MAX_EFFORT // 500),
+    ],
+)
+def test_what_would_take_seconds_is_not_judged(items: Any, item: Any, most: int) -> None:
+    schema = {"type": "array", "items": items}
+    values = 2 if isinstance(item, list) else 1
+    enough = [item] * ((most - 1) // values)
+    assert problems(schema, enough[:20]) == ()
+    (problem,) = problems(schema, [*enough, item])
+    assert (problem.keyword, problem.pointer) == ("size", "")
+    assert problem.expected == f"at most {most} values, by a schema like this"
+    assert problem.found == f"{size([*enough, item], 9)} values"
+    text = json.dumps([*enough, item])
+    assert Validator.of(load(schema)).problems([*enough, item], chars=len(text)) == (problem,)
+
+
+def test_integers_that_are_compared_each_with_each_are_few() -> None:
+    schema = {"type": "array", "uniqueItems": True}
+    vast = [10**30 + at for at in range(MAX_VAST)]
+    assert problems(schema, [*vast, *range(5000)]) == ()
+    assert [each.keyword for each in problems(schema, [*vast, vast[0]])] == ["uniqueItems"]
+    for more in (vast * 20, [{"a": 10**30 + at} for at in range(60_000)]):
+        (problem,) = Validator.of(load(schema)).problems(more, chars=len(json.dumps(more)))
+        assert problem.expected == f"at most {MAX_VAST} integers beyond 64 bits"
+        assert problem.found == str(len(more))
+    assert problems({"type": "array"}, vast * 20) == ()
+    assert len(json.dumps([10**18 * 9] * MAX_VAST)) > VAST_CHARS
+
+
+def test_many_unique_objects_are_judged() -> None:
+    schema = {"type": "array", "uniqueItems": True}
+    objects = [{"a": at, "b": [at]} for at in range(20_000)]
+    assert problems(schema, objects) == ()
+    assert [each.keyword for each in problems(schema, [*objects, objects[7]])] == ["uniqueItems"]
+
+
+def test_of_a_large_value_the_first_problem_is_told() -> None:
+    schema = {"type": "array", "items": {"type": "integer"}}
+    few = (TOLD_EFFORT - 1) // 1
+    assert len(problems(schema, ["x"] * few)) == MAX_PROBLEMS
+    (first,) = problems(schema, [1, *["x"] * few])
+    assert (first.pointer, first.keyword, first.found) == ("/1", "type", '"x"')
+    assert problems(schema, [1] * 200_000) == ()

@@ -14,6 +14,8 @@ def test_batches_and_lines_are_counted_and_those_at_work_are_told() -> None:
         metrics.entered(status)
     metrics.ended("completed", 5)
     metrics.ended("expired", 2)
+    for deleted in (True, True, False):
+        metrics.cleared("up", deleted=deleted)
     metrics.running(2)
     metrics.running(-1)
 
@@ -26,4 +28,6 @@ def test_batches_and_lines_are_counted_and_those_at_work_are_told() -> None:
     assert value("batch_lines_total", outcome="completed") == 5
     assert value("batch_lines_total", outcome="expired") == 2
     assert value("batch_lines_total", outcome="failed") == 0
+    assert value("batch_provider_files_total", provider="up", outcome="deleted") == 2
+    assert value("batch_provider_files_total", provider="up", outcome="left") == 1
     assert value("batches_running") == 1

@@ -112,6 +112,9 @@ async def test_a_failure_tells_the_operator_why() -> None:
     assert (line["status"], line["error"]) == (502, "upstream_error")
     assert (line["param"], line["detail"]) == ("messages[0]", "502 from edge-3")
     assert line["attempts"][0]["error"] == "upstream_error"
+    assert "refused" not in line["attempts"][0]
+    ctx.attempts[0].refused = True
+    assert (await one_line(ctx))["attempts"][0]["refused"] is True
     assert "ttft_ms" not in line
     assert "for the caller" not in str(line)
 

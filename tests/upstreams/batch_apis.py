@@ -51,6 +51,7 @@ class Vendor:
         lines: what the batch was made of: key to text.
         made: how many batches were made.
         cancelled: whether it was given up.
+        refuses: the status that making a batch is answered with.
         fails: what it says of the batch as a whole when it fails it.
     """
 
@@ -62,7 +63,12 @@ class Vendor:
         self.fails = ""
         self.tag = ""
         self.forgets_to_answer = False
+        self.refuses = 0
         self.seen: list[str] = []
+        self.files: set[str] = set()
+        """Ids of the files that are kept."""
+        self.keeps: set[str] = set()
+        """Ids of those that are not deleted, whoever asks."""
 
     def __call__(self, request: Request) -> Script:
         """Answer a request; what is no part of the API is a failure of the script."""
@@ -95,12 +101,14 @@ class FileVendor(Vendor):
     url: str | None = "/v1/chat/completions"
     batch: Callable[..., Any] = openai.types.Batch.model_validate
     file: Callable[..., Any] = openai.types.FileObject.model_validate
+    deleted: Callable[..., Any] = openai.types.FileDeleted.model_validate
     create_params: Any = openai_create.BatchCreateParams
 
     def routes(self) -> tuple[tuple[str, str, Callable[..., Script]], ...]:
         return (
             ("POST", f"{self.prefix}/files", self.upload),
             ("GET", f"{self.prefix}/files/(out|err)/content", self.content),
+            ("DELETE", f"{self.prefix}/files/(f1|out|err)", self.delete),
             ("POST", f"{self.prefix}/batches", self.create),
             ("GET", f"{self.prefix}/batches", self.listing),
             ("GET", f"{self.prefix}/batches/b1", self.show),
@@ -126,7 +134,19 @@ class FileVendor(Vendor):
             assert asked.get("url") == self.url
             assert asked["body"]["model"] == "m"
             self.lines[asked["custom_id"]] = asked["body"]["messages"][-1]["content"]
+        self.files.add("f1")
         return reply(self.uploaded(len(fields["file"])))
+
+    def delete(self, request: Request, file: str) -> Script:
+        assert request.body == b""
+        assert self.files, "nothing was uploaded"
+        if file in self.keeps:
+            return reply({"error": {"message": "cannot be deleted now"}}, 500)
+        if file not in self.files:
+            return reply({"error": {"message": f"No such File object: {file}"}}, 404)
+        self.files.remove(file)
+        about = {"id": file, "object": "file", "deleted": True}
+        return reply(self.deleted(about).model_dump(mode="json", by_alias=True))
 
     def uploaded(self, size: int) -> Any:
         about = {"id": "f1", "bytes": size, "created_at": NOW, "filename": "x", "object": "file"}
@@ -137,6 +157,8 @@ class FileVendor(Vendor):
         assert asked["input_file_id"] == "f1"
         assert asked["completion_window"] == "24h"
         assert asked["endpoint"] == "/v1/chat/completions"
+        if self.refuses:
+            return reply({"error": {"message": "no batches for you"}}, self.refuses)
         self.tag = asked["metadata"]["llm_server_batch"]
         self.made += 1
         if self.forgets_to_answer:
@@ -162,6 +184,7 @@ class FileVendor(Vendor):
         about |= {"completion_window": "24h", "created_at": NOW, "status": status}
         about |= {"metadata": {"llm_server_batch": self.tag}, "request_counts": self.counts(over)}
         if over:
+            self.files |= {"out", "err"}
             about |= {"output_file_id": "out", "error_file_id": "err"}
         if status == "failed":
             about |= {"errors": {"object": "list", "data": [{"code": "x", "message": self.fails}]}}
@@ -172,6 +195,7 @@ class FileVendor(Vendor):
         return {"total": len(self.lines), "completed": done, "failed": 0}
 
     def content(self, _: Request, which: str) -> Script:
+        assert which in self.files
         lines = [self.line(key, text) for key, text in reversed(self.answered().items())]
         chosen = [line for line, failed in lines if failed == (which == "err")]
         if which == "err":
@@ -196,6 +220,7 @@ class GroqVendor(FileVendor):
     prefix = "/openai/v1"
     batch = groq.types.BatchCreateResponse.model_validate
     file = groq.types.FileCreateResponse.model_validate
+    deleted = groq.types.FileDeleteResponse.model_validate
     create_params = groq.types.BatchCreateParams
 
     def uploaded(self, size: int) -> Any:
@@ -207,11 +232,13 @@ class MistralVendor(FileVendor):
     """Files, and batch jobs."""
 
     url = None
+    deleted = mistral.DeleteFileResponse.model_validate
 
     def routes(self) -> tuple[tuple[str, str, Callable[..., Script]], ...]:
         return (
             ("POST", "/v1/files", self.upload),
             ("GET", "/v1/files/(out|err)/content", self.content),
+            ("DELETE", "/v1/files/(f1|out|err)", self.delete),
             ("POST", "/v1/batch/jobs", self.create),
             ("GET", "/v1/batch/jobs", self.listing),
             ("GET", "/v1/batch/jobs/b1", self.show),
@@ -227,6 +254,8 @@ class MistralVendor(FileVendor):
         asked = mistral.CreateBatchJobRequest.model_validate(request.json())
         assert (asked.endpoint, asked.model, asked.input_files) == ("/v1/chat/completions", "m", ["f1"])
         assert isinstance(asked.metadata, dict)
+        if self.refuses:
+            return reply({"message": "no batches for you"}, self.refuses)
         self.tag = asked.metadata["llm_server_batch"]
         self.made += 1
         if self.forgets_to_answer:
@@ -255,6 +284,7 @@ class MistralVendor(FileVendor):
         about |= {"succeeded_requests": done, "failed_requests": 0, "model": "m"}
         about |= {"metadata": {"llm_server_batch": self.tag}}
         if over:
+            self.files |= {"out", "err"}
             about |= {"output_file": "out", "error_file": "err"}
         return mistral.BatchJob.model_validate(about).model_dump(mode="json", by_alias=True)
 

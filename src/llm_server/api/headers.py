@@ -103,23 +103,33 @@ def _attempts(ctx: Context) -> Headers:
     overhead_s = max(0.0, time.perf_counter() - ctx.started_s - upstream_s)
     headers = [
         *_answered_by(latest.provider, latest.model),
-        (b"x-llm-server-attempts", b"%d" % len(ctx.attempts)),
+        (b"x-llm-server-attempts", b"%d" % sum([not attempt.refused for attempt in ctx.attempts])),
         (b"x-llm-server-upstream-ms", b"%.2f" % (upstream_s * 1000)),
         (b"x-llm-server-overhead-ms", b"%.3f" % (overhead_s * 1000)),
     ]
-    if len(ctx.attempts) > 1:
+    if len(ctx.attempts) > 1 or latest.refused:
         headers.append((b"x-llm-server-attempted", _plain(_attempted(ctx.attempts))))
     return headers
 
 
 def _attempted(attempts: Sequence[Attempt]) -> str:
-    """Say how each attempt ended: ``a/x;error=upstream_overloaded;ms=12.3, b/y;ok;ms=250.0``."""
+    """Say how each ended: ``a/x;refused=unavailable;ms=0.0, b/y;error=upstream_error;ms=9.1, c/z;ok;ms=8.0``.
+
+    Those that were refused here are in the list, and not in the number of attempts: nothing was sent.
+    """
     told = []
     for attempt in attempts[:MAX_ATTEMPTED]:
         name = f"{attempt.provider}/{attempt.model}"[:MAX_NAME].translate(_NAMES)
-        end = "outrun" if attempt.outrun else f"error={attempt.error}" if attempt.error else "ok"
-        told.append(f"{name};{end};ms={attempt.upstream_s * 1000:.1f}")
+        told.append(f"{name};{_end(attempt)};ms={attempt.upstream_s * 1000:.1f}")
     return ", ".join(told if len(attempts) <= MAX_ATTEMPTED else [*told, "..."])
+
+
+def _end(attempt: Attempt) -> str:
+    if attempt.outrun:
+        return "outrun"
+    if attempt.error is None:
+        return "ok"
+    return f"{'refused' if attempt.refused else 'error'}={attempt.error}"
 
 
 @lru_cache(maxsize=1024)

@@ -227,8 +227,11 @@ class BatchStore(Protocol):
         """Let a batch that is validated or in progress be cancelling; return it as it then is."""
         ...
 
-    async def claim(self, owner: str, now: float, until: float) -> Batch | None:
-        """Take the oldest unfinished batch that nobody has, or whose owner's time is over."""
+    async def claim(self, owner: str, now: float, until: float, *, given_up: bool = False) -> Batch | None:
+        """Take the oldest unfinished batch that nobody has, or whose owner's time is over.
+
+        ``given_up``: only one that is cancelling.
+        """
         ...
 
     async def renew(self, batch_id: str, owner: str, until: float) -> Batch | None:
@@ -300,6 +303,13 @@ class BatchClient(Protocol):
         """Yield what became of each call of a batch that has ended, by key, in any order."""
         ...
 
+    def clear(self, batch_id: str) -> AsyncGenerator[ServerError | None, None]:
+        """Delete the files that an ended batch has read and written, where the API keeps such files.
+
+        Yields for each what kept it from being deleted, ``None`` for one that is gone.
+        """
+        ...
+
 
 class UpstreamAnswer(Protocol):
     """What a provider's batch API answered to one call."""
@@ -338,4 +348,8 @@ class BatchObserver(Protocol):
 
     def running(self, change: int) -> None:
         """This process works on so many batches more, or fewer."""
+        ...
+
+    def cleared(self, provider: str, *, deleted: bool) -> None:
+        """A file that a batch has had at its provider was deleted there, or could not be."""
         ...

@@ -35,6 +35,8 @@ class Attempt(Struct, kw_only=True):
     """Tokens of this try's answers that nobody was given."""
     outrun: bool = False
     """Whether it was given up because another, started beside it, was the first with content."""
+    refused: bool = False
+    """Whether nothing was sent: the upstream is left alone for a while, or there is no room for more."""
 
     @property
     def upstream_s(self) -> float:

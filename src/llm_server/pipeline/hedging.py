@@ -116,7 +116,8 @@ class _Race:
                     self._decided(runner)
                     raise failure
                 runner.attempt.error = failure.kind
-                self._trip.noted(runner.target, failure, self._timing.clock(), self._timing.random())
+                now_s, chance = self._timing.clock(), self._timing.random()
+                self._trip.noted(runner.attempt, runner.target, failure, now_s, chance)
 
     async def left_to(self, winner: "_Runner") -> None:
         """Close every attempt but the winner's; what the given up have cost is noted."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from llm_server.contract import (
     Again,
+    Attempt,
     Block,
     Context,
     ErrorKind,
@@ -74,11 +75,14 @@ class Trip:
         self._called(now_s)
         self._ledger.succeeded(self.target)
 
-    def noted(self, target: Target, error: ServerError, now_s: float, chance: float) -> Again:
-        """Note that ``target`` failed, and return where to try again."""
+    def noted(
+        self, attempt: Attempt, target: Target, error: ServerError, now_s: float, chance: float
+    ) -> Again:
+        """Note that ``attempt`` at ``target`` failed, and return where to try again."""
         kind = error.kind
         again = self._again(error)
-        if _was_refused(error):
+        attempt.refused = _was_refused(error) and attempt.first_byte_s is None  # of several calls, the first
+        if attempt.refused:
             self._refused.add(target)
             if kind is ErrorKind.UNAVAILABLE:
                 self._ejected[target] = now_s + (error.retry_after_s or 0.0)
@@ -96,7 +100,7 @@ class Trip:
 
     def goes_on(self, error: ServerError, now_s: float, chance: float) -> bool:
         """Note that :attr:`target` failed, and return whether there is another to ask, or the same again."""
-        again = self.noted(self.target, error, now_s, chance)
+        again = self.noted(self._ctx.attempts[-1], self.target, error, now_s, chance)
         if again is Again.NEVER and not self._detour(error.kind):
             return False
         if self._chosen(now_s):

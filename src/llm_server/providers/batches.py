@@ -1,5 +1,6 @@
 """Providers' own batch APIs: one client that sends, over the translators of the dialects that have one."""
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import aclosing
 from importlib import import_module
@@ -24,6 +25,8 @@ from llm_server.contract import (
 )
 from llm_server.providers.dialects.batches import BatchDialect, BatchRequest, BatchResult
 from llm_server.providers.http import HttpProvider
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ class HttpBatches:
         batch = BatchRequest(
             model=upstream_name, tag=tag, path=path, lines=entries, headers=tuple(headers), file=file
         )
-        return self._read(self._dialect.batch, await self._provider.exchange(self._dialect.create(batch)))
+        return self._read(self._dialect.batch, await self._created(batch))
 
     def refusal(self, model: str, call: Call) -> ServerError | None:
         """Return why a call cannot be sent, ``None`` if it can."""
@@ -133,6 +136,34 @@ class HttpBatches:
                     found = self._read(self._dialect.result, line)
                     if found is not None:
                         yield found.key, Result(self._provider, found)
+
+    async def clear(self, batch_id: str) -> AsyncGenerator[ServerError | None, None]:
+        """Delete the files of an ended batch; yield for each what kept it, ``None`` for one that is gone."""
+        if not self._dialect.has_files:
+            return
+        body = await self._provider.exchange(self._dialect.show(batch_id))
+        for file in self._read(self._dialect.files, body):
+            yield await self._kept(file)
+
+    async def _created(self, batch: BatchRequest) -> bytes:
+        """Return what making ``batch`` is answered; where it was refused, its file is of no use any more."""
+        try:
+            return await self._provider.exchange(self._dialect.create(batch))
+        except ServerError as error:
+            # After any other failure there may be a batch all the same, which reads the file.
+            if batch.file and error.status is not None and 400 <= error.status < 500:
+                kept = await self._kept(batch.file)
+                if kept is not None:
+                    _log.warning("a file could not be deleted at its provider: %s", kept)
+            raise
+
+    async def _kept(self, file: str) -> ServerError | None:
+        """Delete a file; return what kept it. One that is not there any more is gone."""
+        try:
+            await self._provider.exchange(self._dialect.remove(file))
+        except ServerError as error:
+            return None if error.status == 404 else error
+        return None
 
     def _encoded(self, model: str, call: Call) -> HttpRequest:
         """Return ``call`` as it would be sent alone; ``UNSUPPORTED`` for what the model or a batch lacks."""

@@ -64,9 +64,10 @@ class SqlBatches:
             )
         return changed
 
-    async def claim(self, owner: str, now: float, until: float) -> Batch | None:
-        """Take the oldest unfinished batch that nobody has, or whose owner's time is over."""
-        free = batches.c.status.in_(UNFINISHED) & (batches.c.claimed_until_s <= now)
+    async def claim(self, owner: str, now: float, until: float, *, given_up: bool = False) -> Batch | None:
+        """Take the oldest unfinished batch that nobody has; ``given_up``: only one that is cancelling."""
+        wanted = (BatchStatus.CANCELLING,) if given_up else UNFINISHED
+        free = batches.c.status.in_(wanted) & (batches.c.claimed_until_s <= now)
         oldest = select(batches.c.id).where(free).order_by(batches.c.id).limit(1).scalar_subquery()
         taken = update(batches).where(batches.c.id == oldest).values(owner=owner, claimed_until_s=until)
         async with self._reading() as connection:  # most often there is nothing, and writers need not wait

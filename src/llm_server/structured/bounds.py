@@ -142,13 +142,15 @@ class _Expansion:
             return known
         if chain > MAX_CHAIN:
             refuse(path, f"it applies itself to the same value, or through more than {MAX_CHAIN} others.")
-        total = 1 + sum(self.size(path, each, chain + 1) for each in self._applied(node))
+        total = 1 + sum(self.size(path, each, chain + 1) for each in applied(self._document, node))
         if total > MAX_EXPANSION:
             refuse(path, f"its references expand to more than {MAX_EXPANSION} schemas for one value.")
         self._sizes[id(node)] = total
         return total
 
-    def _applied(self, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield from (each for steps, each in subschemas(node) if steps[0] in IN_PLACE and is_schema(each))
-        targets = (self._document.target(reference, node) for reference in references(node))
-        yield from (target for target in targets if is_schema(target))
+
+def applied(document: References, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the schemas that ``node`` applies to the same value, in place or by reference."""
+    yield from (each for steps, each in subschemas(node) if steps[0] in IN_PLACE and is_schema(each))
+    targets = (document.target(reference, node) for reference in references(node))
+    yield from (target for target in targets if is_schema(target))

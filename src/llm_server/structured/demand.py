@@ -33,10 +33,10 @@ class Demand(Struct, frozen=True, eq=False):
     bare: bool = False
     tool: Tool | None = None
 
-    def problems(self, value: Any) -> tuple[Problem, ...]:
-        """Return what is wrong with ``value``, as ``parsing`` reads one; nothing if it satisfies all."""
+    def problems(self, value: Any, chars: int) -> tuple[Problem, ...]:
+        """Return what is wrong with ``value``, as ``parsing`` reads one from so many ``chars``."""
         if self.validator is not None:
-            return self.validator.problems(value, shallow=True)
+            return self.validator.problems(value, chars=chars)
         if self.grammar is None or accepts(self.grammar, str(value)):
             return ()
         return (Problem("", "grammar", "a text that follows the grammar", shortened(repr(value))),)

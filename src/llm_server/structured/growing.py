@@ -14,20 +14,30 @@ EVERY = 64
 long."""
 
 
+MAX_LOOKED = 256 * 1024
+"""Characters up to which it is looked for what is certain: what comes after them is said at the end."""
+
+
 class Verbatim:
     """What of an answer is certain where the model is held to the caller's own form: all of it."""
 
     def __init__(self) -> None:
-        self.said = ""
+        self._pieces: list[str] = []
+
+    @property
+    def said(self) -> str:
+        """All that was said."""
+        return "".join(self._pieces)
 
     def grow(self, text: str) -> str:
         """Return ``text``, which may be said."""
-        self.said += text
+        self._pieces.append(text)
         return text
 
     def rest(self, whole: str) -> str | None:
         """Return what is left to say of the ``whole`` answer; ``None`` if it begins in another way."""
-        return whole[len(self.said) :] if whole.startswith(self.said) else None
+        said = self.said
+        return whole[len(said) :] if whole.startswith(said) else None
 
 
 class Growing:
@@ -36,18 +46,22 @@ class Growing:
     def __init__(self, method: Method, *, bare: bool) -> None:
         self._method = method
         self._waits = bare or not method.json  # an answer of a few words: it is said when it is judged
-        self._source = ""
-        self._looked = 0
+        self._pieces: list[str] = []
+        self._length = self._looked = 0
         self.said = ""
 
     def grow(self, text: str) -> str:
         """Add ``text`` to what the model said; return what may be said further."""
-        self._source += text
-        if self._waits or len(self._source) - self._looked < self._looked // EVERY:
+        self._length += len(text)
+        if self._waits or self._length > MAX_LOOKED:
             return ""
-        self._looked = len(self._source)
+        self._pieces.append(text)
+        if self._length - self._looked < self._looked // EVERY:
+            return ""
+        self._looked = self._length
+        self._pieces = ["".join(self._pieces)]
         try:
-            value = parsing.partial(_FENCE.sub("", self._source))
+            value = parsing.partial(_FENCE.sub("", self._pieces[0]))
             certain = _certain(self._method.unwrap_partial(value))
         except (ValueError, Undecided):
             return ""

@@ -126,9 +126,9 @@ class Judge:
         shaped = self._shaped(choice, texts)
         return Verdict(outcome="repaired" if repaired else "valid", choice=shaped, raw_text=raw_text)
 
-    def problems(self, value: Any) -> tuple[Problem, ...]:
-        """Return everything that is wrong with a parsed answer."""
-        return self.demand.problems(value) or self._rules.problems(value)
+    def problems(self, value: Any, chars: int) -> tuple[Problem, ...]:
+        """Return everything that is wrong with an answer that was read from so many ``chars``."""
+        return self.demand.problems(value, chars) or self._rules.problems(value)
 
     def words(self, choice: Choice) -> str:
         """Return the answer in a choice that was judged valid, in the caller's form."""
@@ -146,7 +146,9 @@ class Judge:
         return Verdict(outcome="pending", choice=verdict.choice if verdict else choice)
 
     def answer(self, said: str, *, lenient: bool) -> "Read":
-        """Return what ``said`` is as the answer."""
+        """Return what ``said`` is as the answer; one of too many characters is not read."""
+        if len(said) > parsing.MAX_READ:
+            return Read("", problems=(_too_long(said),))
         read = self._read_json if self.method.json else self._read_bare
         return read(said, lenient=lenient)
 
@@ -163,17 +165,17 @@ class Judge:
             except ValueError:
                 return Read("", problems=(_no_json(said, error),))
         found = self.method.unwrap(value)
-        problems = self.problems(found)
+        problems = self.problems(found, len(said))
         if problems or (self.method.direct and not repaired):
             return Read(said, problems=problems)
         return Read(found if self.demand.bare else parsing.written(found), repaired=repaired)
 
     def _read_bare(self, said: str, *, lenient: bool) -> "Read":
-        problems = self.problems(said)
+        problems = self.problems(said, len(said))
         if not problems or not lenient:
             return Read(said, problems=problems)
         inside = parsing.bare(said)
-        return Read(inside, problems=self.problems(inside), repaired=inside != said.strip())
+        return Read(inside, problems=self.problems(inside, len(said)), repaired=inside != said.strip())
 
     def _shaped(self, choice: Choice, texts: list[str]) -> Choice:
         """Return ``choice`` with ``texts`` as its answers, in the form that the caller expects."""
@@ -220,6 +222,10 @@ def _no_json(said: str, error: ValueError) -> Problem:
     return Problem(
         "", "json", f"one JSON value ({shortened(str(error))})", shortened(msgspec.json.encode(said).decode())
     )
+
+
+def _too_long(said: str) -> Problem:
+    return Problem("", "size", f"at most {parsing.MAX_READ} characters", f"{len(said)} characters")
 
 
 def new_call_id() -> str:

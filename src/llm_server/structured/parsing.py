@@ -19,6 +19,8 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _QUOTES = ('"', "'", "`")
 _VAST = re.compile(r"[0-9][eE]\+?0*[1-9][0-9]{2}|[0-9]{300}")
 """Where a number may be that no double holds (the largest is about 1.8e308): readers make it infinite."""
+MAX_READ = 2 * 1024 * 1024
+"""Most characters of an answer that is read: 128,000 tokens, as much as models write, are a quarter of it."""
 MAX_REPAIRED = 256 * 1024
 """Characters up to which a broken text is read leniently: that is slow Python."""
 

@@ -1,5 +1,6 @@
 """One method tried on one call: ask, judge, ask again."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Literal
@@ -19,6 +20,8 @@ from llm_server.contract import (
     Provider,
     ServerError,
     StructuredNote,
+    Text,
+    ToolCall,
     Usage,
     fold,
     unfold,
@@ -29,6 +32,9 @@ from llm_server.structured.judging import Judging, Verdict
 from llm_server.structured.methods import Method
 from llm_server.structured.repair import Allowance, repairing
 from llm_server.structured.streaming import Passing
+
+LONG = 64 * 1024
+"""Characters of an answer that take some milliseconds to judge: from here on it is done in a thread."""
 
 
 class Terms(Struct, frozen=True, eq=False):
@@ -133,7 +139,7 @@ class Trial:
         choices: tuple[Choice, ...] = ()
         untouched = True
         for choice in completion.choices:
-            verdict = self._terms.judge.verdict(choice)
+            verdict = await self._judged(choice)
             if verdict.outcome == "invalid":
                 verdict = await self._until_valid(verdict, attempts)
             verdicts.append(verdict)
@@ -176,7 +182,12 @@ class Trial:
             if error.kind.block is Block.CALLER:  # of the turns that we added, not of the caller's
                 raise self._failed(verdict) from None
             raise
-        return self._terms.judge.verdict(completion.choices[0])
+        return await self._judged(completion.choices[0])
+
+    async def _judged(self, choice: Choice) -> Verdict:
+        """Return the verdict on ``choice``; a long one is judged in a thread, while others are served."""
+        verdict = self._terms.judge.verdict
+        return verdict(choice) if _length(choice) < LONG else await asyncio.to_thread(verdict, choice)
 
     async def _asked(self, call: ChatCall) -> Completion:
         began_s, usage = self._allowance.begun(), Usage()
@@ -212,6 +223,12 @@ class Trial:
         message = f"The model's answer is not what was demanded, {after}: {verdict.problems[0]}."
         error = ServerError(ErrorKind.OUTPUT_INVALID, message)
         return error.because(verdict.problems, verdict.raw_text).at(self._ask.name)
+
+
+def _length(choice: Choice) -> int:
+    """Return how many characters there are to judge."""
+    calls = [len(part.arguments) for part in choice.parts if type(part) is ToolCall]
+    return sum([len(part.text) for part in choice.parts if type(part) is Text], sum(calls))
 
 
 def _badness(verdict: Verdict) -> int:

@@ -144,6 +144,11 @@ class Families:
         counter = partial(Counter, namespace=NAMESPACE, registry=registry)
         self.batches = counter("batches", "Batches that reached a status.", ("status",))
         self.batch_lines = counter("batch_lines", "Lines of batches that ended, by outcome.", ("outcome",))
+        self.batch_files = counter(
+            "batch_provider_files",
+            "Files of batches at their providers: deleted there, or left because that failed.",
+            ("provider", "outcome"),
+        )
         self.batches_running = Gauge(
             "batches_running",
             "Batches that are worked on now.",

@@ -21,7 +21,7 @@ MAX_DETAIL = 2_000
 class AttemptLine(Struct, omit_defaults=True):
     """An attempt in the request log. ``upstream_id`` is what the provider's support asks for.
 
-    Its tokens are those of answers that nobody was given.
+    ``refused``: nothing was sent. Its tokens are those of answers that nobody was given.
     """
 
     provider: str
@@ -29,6 +29,7 @@ class AttemptLine(Struct, omit_defaults=True):
     latency_ms: float
     upstream_id: str = ""
     error: str = ""
+    refused: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -166,6 +167,7 @@ class RequestLog:
             latency_ms=_ms(attempt.upstream_s),
             upstream_id=self._short(attempt.upstream_id),
             error=attempt.error.value if attempt.error else "",
+            refused=attempt.refused,
             input_tokens=attempt.wasted.input_tokens,
             output_tokens=attempt.wasted.output_tokens,
         )

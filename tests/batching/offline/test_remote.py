@@ -1,12 +1,15 @@
 """Batches that a provider runs: every way in which it, or this server, can fail on the way."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from llm_server.batching.offline import Remote
+from llm_server.batching.offline.job import Job, LostError
+from llm_server.batching.offline.lines import Checking, Lines
 from llm_server.contract import (
     BatchStatus,
     Call,
@@ -17,10 +20,11 @@ from llm_server.contract import (
     ServerError,
     Text,
     UpstreamBatch,
+    UpstreamNote,
     Usage,
 )
 from llm_server.testing import FakeProvider
-from tests.batching.offline.world import World, asked, running, text_of
+from tests.batching.offline.world import CHAT, World, asked, running, text_of
 
 S = BatchStatus
 
@@ -56,6 +60,12 @@ class FakeClient:
         self.ended = asyncio.Event()
         self.something = asyncio.Event()
         self.cancelled = False
+        self.open = 0
+        """How many results are being read."""
+        self.hangs = False
+        """Whether the deletion of files never comes to an end."""
+        self.files: dict[str, ServerError | None] = {"in": None, "out": None}
+        """What is kept at the provider, and what keeps it from being deleted."""
         self.silent: set[str] = set()
         self.message = ""
         self.lost = False
@@ -93,6 +103,16 @@ class FakeClient:
 
     async def results(self, batch_id: str) -> AsyncGenerator[tuple[str, Answered], None]:
         self._called("results")
+        if "out" not in self.files:
+            raise ServerError(ErrorKind.NOT_FOUND, "no such file")
+        self.open += 1
+        try:
+            for answered in self._answers():
+                yield answered
+        finally:
+            self.open -= 1
+
+    def _answers(self) -> Iterator[tuple[str, Answered]]:
         for key, text in reversed(self.lines.items()):
             if self.troubles.get("result"):
                 raise self.troubles["result"].pop()
@@ -100,6 +120,16 @@ class FakeClient:
                 yield key, Answered(text)
         yield "line-999", Answered("of another batch")
         yield "odd key", Answered("odd")
+
+    async def clear(self, batch_id: str) -> AsyncGenerator[ServerError | None, None]:
+        assert batch_id == "u1"
+        self._called("clear")
+        for name, trouble in list(self.files.items()):
+            if trouble is None:
+                del self.files[name]
+            yield trouble
+            if self.hangs:
+                await asyncio.Event().wait()
 
     async def until(self, name: str, count: int) -> None:
         """Wait until a method was called so often."""
@@ -225,7 +255,7 @@ async def test_a_batch_whose_making_was_not_confirmed_is_looked_for_before_anoth
 async def test_a_server_that_died_while_handing_over_looks_for_the_batch() -> None:
     client = FakeClient()
     world = world_of(client)
-    client.troubles["submit"] = [ServerError(ErrorKind.UPSTREAM_ERROR, "x") for _ in range(10**6)]
+    client.troubles["submit"] = [ServerError(ErrorKind.UPSTREAM_ERROR, "x") for _ in range(1000)]
     async with running(world.runner):
         batch_id = await begin(world, "a")
         await client.until("find", 1)
@@ -331,11 +361,24 @@ async def test_a_provider_that_is_no_longer_configured_fails_the_batch() -> None
     assert "no longer configured" in batch.problems[0].message
 
 
-async def test_the_results_are_closed_when_they_fail_half_way() -> None:
+async def test_the_results_are_closed_when_they_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_server.batching.offline.remote.GROUP", 1)
     client = FakeClient()
     client.lines = {"line-1": "a", "line-2": "b"}
-    async with aclosing(client.results("u1")) as results:
-        assert (await anext(results))[0] == "line-2"
+    world = world_of(client)
+    await begin(world, "a", "b")
+    batch = await world.batches_kept.claim("me", world.now(), world.now() + 99)
+    assert batch is not None
+    note = UpstreamNote(provider="fake", model="m", sent=True, batch=UpstreamBatch(id="u1", ended=True))
+    batch = msgspec.structs.replace(batch, upstream=note)
+    lines = Lines(world.files_kept, batch.input_file, batch.endpoint)
+    job = Job(batch, "somebody else", world.batches_kept, lines, (world.told, world.now))
+    file = await world.files.show("", batch.input_file)
+    job.checked = await Checking(CHAT, 9, 9999)(world.files_kept.content(file))
+    with pytest.raises(LostError):
+        await Remote({"fake": client}, world.asking, 1.0)._collected(job)
+    assert (client.calls, client.open) == (["results"], 0)
+    assert not job.collected
 
 
 async def test_batches_that_providers_run_take_no_place_of_those_that_run_here() -> None:
@@ -348,3 +391,103 @@ async def test_batches_that_providers_run_take_no_place_of_those_that_run_here()
         batch_id = await world.order(asked("b"))
         await world.told.until(lambda: world.told.lines.count("completed") == 1)
         assert (await world.show(batch_id)).completed == 1
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "expired"])
+async def test_nothing_stays_at_the_provider_whatever_the_end(end: str) -> None:
+    client = FakeClient()
+    client.message = "no credit" if end == "failed" else ""
+    client.silent = {"a"} if end == "failed" else set()
+    world = world_of(client)
+    async with running(world.runner):
+        batch_id = await begin(world, "a", window="1h")
+        await client.until("show", 2)
+        if end == "cancelled":
+            await world.batches.cancel("", batch_id)
+        elif end == "expired":
+            world.offset_s = 3600
+            world.runner.wake(batch_id)
+        else:
+            client.ended.set()
+        batch = await world.ended(batch_id)
+    assert batch.status == end
+    assert len(await world.lines(batch.output_file)) == (end != "failed")
+    assert client.files == {}
+    assert client.calls[-2:] == ["results", "clear"], "only what is kept here is deleted there"
+    assert world.told.files == [("fake", True), ("fake", True)]
+
+
+async def test_a_file_that_cannot_be_deleted_costs_the_batch_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = FakeClient()
+    client.ended.set()
+    client.files["in"] = ServerError(ErrorKind.UPSTREAM_ERROR, "not today")
+    world = world_of(client)
+    async with running(world.runner):
+        batch = await world.ended(await begin(world, "a"))
+    assert (batch.status, batch.completed) == (S.COMPLETED, 1)
+    assert list(client.files) == ["in"]
+    assert world.told.files == [("fake", False), ("fake", True)]
+    assert f"a file of batch {batch.id} stays at provider fake: upstream_error: not today" in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [ErrorKind.UPSTREAM_UNREACHABLE, ErrorKind.UPSTREAM_AUTH, None])
+async def test_a_provider_that_does_not_tell_its_files_ends_no_batch_otherwise(
+    trouble: ErrorKind | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient()
+    client.ended.set()
+    if trouble is None:
+        client.hangs = True
+        monkeypatch.setattr("llm_server.batching.offline.remote.CLEARING_S", 0.0)
+    else:
+        client.troubles["clear"] = [ServerError(trouble, "no")]
+    world = world_of(client)
+    async with running(world.runner):
+        batch = await world.ended(await begin(world, "a"))
+    assert (batch.status, batch.completed) == (S.COMPLETED, 1)
+    assert world.told.files[-1:] == [("fake", False)]
+
+
+async def test_answers_that_could_not_be_fetched_stay_at_the_provider() -> None:
+    client = FakeClient()
+    client.ended.set()
+    client.troubles["results"] = [ServerError(ErrorKind.UPSTREAM_AUTH, "the key was changed")]
+    world = world_of(client)
+    async with running(world.runner):
+        batch = await world.ended(await begin(world, "a"))
+    assert batch.status is S.FAILED
+    assert client.files.keys() == {"in", "out"}
+    assert "clear" not in client.calls
+
+
+async def test_a_server_that_died_while_it_deleted_goes_on_with_that() -> None:
+    client = FakeClient()
+    client.ended.set()
+    client.hangs = True
+    world = world_of(client)
+    async with running(world.runner):
+        batch_id = await begin(world, "a")
+        await world.told.until(lambda: world.told.files == [("fake", True)])
+        assert (await world.show(batch_id)).status is S.FINALIZING
+    client.hangs = False
+    async with running(world.another()):
+        batch = await world.ended(batch_id)
+    assert (batch.status, batch.completed, client.files) == (S.COMPLETED, 1, {})
+
+
+async def test_a_line_with_another_model_is_named() -> None:
+    client = FakeClient()
+    world = world_of(client)
+    lines = [asked("one"), asked("two", model="fake/other"), asked("three"), asked("four", model="alias")]
+    async with running(world.runner):
+        batch = await world.ended(await world.order(*lines, provider_batch=True))
+    assert (batch.status, client.calls) == (S.FAILED, [])
+    told = [(each.code, each.line, each.param) for each in batch.problems]
+    assert told == [("mismatched_model", 2, "body.model"), ("mismatched_model", 4, "body.model")]
+    for problem, custom_id, model in zip(
+        batch.problems, ("two", "four"), ("fake/other", "alias"), strict=True
+    ):
+        assert f"'{custom_id}' names '{model}'" in problem.message
+        assert "'fake/m'" in problem.message

@@ -436,3 +436,32 @@ async def test_no_more_batches_run_at_once_than_configured() -> None:
         provider.gate.set()
         for each in ids:
             assert (await world.ended(each)).status is S.COMPLETED
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_queued_batch_is_cancelled_although_no_place_is_free(begun: bool) -> None:
+    provider = FakeProvider()
+    world = World(provider, max_running=1, concurrency=1)
+    if begun:  # by another process, which has given it back
+        async with running(world.another()):
+            queued = await world.order(*(asked(f"c{at}", f"t{at}") for at in range(50)))
+            await world.told.until(lambda: len(world.told.lines) >= 2)
+        await world.batches_kept.claim("nobody", 0.0, 1e12)
+    provider.gate = asyncio.Event()
+    async with running(world.runner):
+        provider.asked.clear()
+        busy = await world.order(asked("busy"))
+        await provider.asked.wait()
+        if begun:
+            await world.batches_kept.release(queued, "nobody")
+        else:
+            queued = await world.order(asked("a"))
+        await world.batches.cancel("", queued)
+        await world.told.until(lambda: S.CANCELLED in world.told.statuses)
+        ended = await world.show(queued)
+        assert ended.status is S.CANCELLED
+        assert (ended.completed >= 2) == begun
+        assert len(await world.lines(ended.output_file)) == ended.completed
+        assert (await world.show(busy)).status is S.IN_PROGRESS
+        provider.gate.set()
+        assert (await world.ended(busy)).status is S.COMPLETED

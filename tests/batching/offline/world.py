@@ -57,6 +57,7 @@ class Told:
         self.statuses: list[BatchStatus] = []
         self.lines: list[LineOutcome] = []
         self.at_work = 0
+        self.files: list[tuple[str, bool]] = []
         self.something = asyncio.Event()
 
     def entered(self, status: BatchStatus) -> None:
@@ -69,6 +70,10 @@ class Told:
 
     def running(self, change: int) -> None:
         self.at_work += change
+        self.something.set()
+
+    def cleared(self, provider: str, *, deleted: bool) -> None:
+        self.files.append((provider, deleted))
         self.something.set()
 
     async def until(self, true: Callable[[], bool]) -> None:

@@ -36,8 +36,9 @@ class BatchesConfig(BaseModel):
         default=3,
         ge=1,
         le=100,
-        description="How often a line is asked whose provider fails. A provider that is busy or cannot be "
-        "reached does not count: the line waits, up to the end of its batch's window.",
+        description="How often a line is asked whose provider fails. A provider that is busy does not count: "
+        "the line waits, up to the end of its batch's window. One that cannot be reached counts while others "
+        "are answered, and is tried up to 30 times.",
     )
     retention_days: int = Field(
         default=30,

@@ -37,6 +37,7 @@ class Job:
             over.
         poked: set to have the claim renewed, and the batch looked at, at once.
         checked: what its input file holds, once that was looked at.
+        collected: whether all that its provider answered is kept.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Job:
         self.stopping = asyncio.Event()
         self.poked = asyncio.Event()
         self.checked: Checked | None = None
+        self.collected = False
         self._owner = owner
         self._store = store
         self._observer, self.now = told
@@ -81,6 +83,10 @@ class Job:
             self._seen(fresh)
         for result in results:
             self._observer.ended(result.outcome, 1)
+
+    def cleared(self, provider: str, *, deleted: bool) -> None:
+        """Tell of a file that the batch has had at its provider."""
+        self._observer.cleared(provider, deleted=deleted)
 
     async def left(self) -> Iterable[tuple[int, int, int]]:
         """Return number, offset and size of the lines that are not finished; ``checked`` must be set."""

@@ -154,10 +154,13 @@ class Checked(Struct, frozen=True):
 
 
 class Checking:
-    """Checks the lines of one file, one after the other."""
+    """Checks the lines of one file, one after the other; ``one_model``: whether all must name the same."""
 
-    def __init__(self, endpoint: str, max_lines: int, max_line_bytes: int) -> None:
+    def __init__(
+        self, endpoint: str, max_lines: int, max_line_bytes: int, *, one_model: bool = False
+    ) -> None:
         self._endpoint = endpoint
+        self._one_model = one_model
         self._max_lines = max_lines
         self._max_line_bytes = max_line_bytes
         self._index = Index()
@@ -204,8 +207,20 @@ class Checking:
             message = "custom_id: an earlier line has it already; each must be unique."
             raise LineError("duplicate_custom_id", message, "custom_id")
         self._seen.add(asked.custom_id)
-        if len(self._models) < 2:
-            self._models.add(model_of(asked.body))
+        self._model_of(asked)
+
+    def _model_of(self, asked: Asked) -> None:
+        if len(self._models) >= 2 and not self._one_model:
+            return
+        model = model_of(asked.body)
+        if self._one_model and self._models and model not in self._models:
+            (first,) = self._models
+            message = (
+                f"With provider_batch every line must name the same model: '{asked.custom_id}' names "
+                f"'{model[:128]}', the lines before it '{first[:128]}'."
+            )
+            raise LineError("mismatched_model", message, "body.model")
+        self._models.add(model)
 
     def _whole(self) -> None:
         if len(self._index) > self._max_lines:

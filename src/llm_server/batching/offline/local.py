@@ -12,7 +12,7 @@ from llm_server.batching.offline.recording import Recording
 from llm_server.contract import ErrorKind
 
 MAX_UNREACHED = 30
-"""How often a provider is tried that cannot be reached: for half an hour, with pauses of up to a minute."""
+"""How often a line is tried whose provider cannot be reached: some ten minutes, with pauses of up to one."""
 
 
 class Local:

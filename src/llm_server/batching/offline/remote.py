@@ -33,6 +33,8 @@ GROUP = 100
 LONGEST_WAIT_S = 60.0
 STOPPING_S = 15 * 60.0
 """How long a provider may take to give a batch up (OpenAI: "up to 10 minutes")."""
+CLEARING_S = 30.0
+"""How long the end of a batch waits for its files to be deleted at the provider."""
 
 
 class RefusedError(Exception):
@@ -89,6 +91,23 @@ class Remote:
                 await self._patiently(lambda: self._collected(job))
         except (TimeoutError, RefusedError):
             return
+
+    async def clear(self, job: Job) -> None:
+        """Delete what the batch has left at its provider; what cannot be deleted is logged, and stays."""
+        note = job.batch.upstream
+        if note is None or note.batch is None:
+            return
+        told = "a file of batch %s stays at provider %s: %s"
+        try:
+            async with asyncio.timeout(CLEARING_S):
+                async with aclosing(self._client(note).clear(note.batch.id)) as files:
+                    async for error in files:
+                        job.cleared(note.provider, deleted=error is None)
+                        if error is not None:
+                            _log.warning(told, job.batch.id, note.provider, error)
+        except (ServerError, TimeoutError, RefusedError) as error:
+            job.cleared(note.provider, deleted=False)
+            _log.warning(told, job.batch.id, note.provider, str(error) or "it takes too long")
 
     async def _sent(self, job: Job, left: Left) -> UpstreamNote:
         """Send the lines, but for those that cannot be said: these have failed."""
@@ -162,6 +181,7 @@ class Remote:
                     group = []
         if group:
             await job.keep(group)
+        job.collected = True
 
     def _line(self, job: Job, number: int, asked: Asked, answer: UpstreamAnswer) -> LineResult:
         codec = self._asking.codec(job.batch.endpoint)

@@ -100,11 +100,12 @@ class Runner:
             self._sweep_at = now + SWEEP_S
             before = int(now) - self._config.retention_days * DAY_S
             await batches.sweep(int(now), before, int(now) - ABANDONED_S)
-        while self._running < self._config.max_running and len(self._jobs) < MAX_HELD:
+        while len(self._jobs) < MAX_HELD:
             now = self._clock()
             # A name for each claim: whoever lost one must not write under the next, even in this process.
             owner = secrets.token_hex(16)
-            batch = await batches.claim(owner, now, now + self._config.lease_s)
+            full = self._running >= self._config.max_running  # to end what was given up takes no place
+            batch = await batches.claim(owner, now, now + self._config.lease_s, given_up=full)
             if batch is None:
                 return
             self._start(batch, owner, files, batches)

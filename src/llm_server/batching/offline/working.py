@@ -7,14 +7,13 @@ from contextlib import aclosing
 
 from llm_server.batching.offline.config import BatchesConfig
 from llm_server.batching.offline.job import ChangedError, Job, LostError
-from llm_server.batching.offline.lines import Checked, Checking, LineError
+from llm_server.batching.offline.lines import Checked, Checking
 from llm_server.batching.offline.local import Local
 from llm_server.batching.offline.names import new_id
 from llm_server.batching.offline.outcome import EXPIRED, Named, not_asked
 from llm_server.batching.offline.remote import RefusedError, Remote
 from llm_server.batching.offline.states import over
 from llm_server.contract import (
-    Batch,
     BatchStatus,
     ErrorKind,
     FileStore,
@@ -74,9 +73,8 @@ class Working:
             gone = LineProblem(code="file_not_found", message=error.message, param="input_file_id")
             await job.move(BatchStatus.FAILED, problems=(gone,))
             return
-        problems = (*checked.problems, *_of_another_model(job.batch, checked))
-        status = BatchStatus.FAILED if problems else BatchStatus.IN_PROGRESS
-        await job.move(status, total=len(checked.index), model=checked.model, problems=problems)
+        status = BatchStatus.FAILED if checked.problems else BatchStatus.IN_PROGRESS
+        await job.move(status, total=len(checked.index), model=checked.model, problems=checked.problems)
 
     async def _run(self, job: Job) -> None:
         job.checked = job.checked or await self._checked(job)
@@ -120,13 +118,19 @@ class Working:
         file = await self._files.find(batch.tenant, batch.input_file)
         if file is None:
             raise ServerError(ErrorKind.NOT_FOUND, "The input file is no longer there.")
-        check = Checking(batch.endpoint, self._config.max_lines, self._config.max_line_bytes)
+        limits = self._config.max_lines, self._config.max_line_bytes
+        check = Checking(batch.endpoint, *limits, one_model=batch.upstream is not None)
         async with aclosing(self._files.content(file)) as content:
             job.checked = await check(content)
         return job.checked
 
     async def _close(self, job: Job, status: BatchStatus, problems: tuple[LineProblem, ...] = ()) -> None:
-        """Let the finished lines be files, and the batch be over, in one write."""
+        """Let the finished lines be files, and the batch be over, in one write.
+
+        Its files at the provider go before that, while this is still done again after a crash.
+        """
+        if job.collected or job.batch.status is BatchStatus.FINALIZING:
+            await self._remote.clear(job)
         answers, failures = await job.sizes()
         output = self._made(job, answers, failed=False) if answers else None
         errors = self._made(job, failures, failed=True) if failures else None
@@ -162,11 +166,3 @@ async def give_up(job: Job) -> None:
         await asyncio.shield(job.move(BatchStatus.FAILED, problems=(problem,)))
     except (ServerError, ChangedError, LostError, ValueError):
         _log.warning("batch %s could not be marked as failed", job.batch.id)
-
-
-def _of_another_model(batch: Batch, checked: Checked) -> tuple[LineProblem, ...]:
-    """Return the problem of a batch for a provider whose lines name several models."""
-    if batch.upstream is None or checked.model is not None or not len(checked.index):
-        return ()
-    message = "With provider_batch every line must name the same model."
-    return (LineError("mismatched_model", message, "body.model").at(None),)

@@ -34,6 +34,8 @@ class BatchDialect(Protocol):
 
     max_lines: int
     max_bytes: int
+    has_files: bool
+    """Whether the API keeps lines and answers as files of their own, which somebody has to delete."""
 
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request as part of a batch; raises ``UNSUPPORTED`` for a kind that it does not take."""
@@ -45,6 +47,14 @@ class BatchDialect(Protocol):
 
     def uploaded(self, body: bytes) -> str:
         """Return the id of an uploaded file."""
+        ...
+
+    def files(self, batch: bytes) -> tuple[str, ...]:
+        """Return the ids of the files that an ended batch has read and written."""
+        ...
+
+    def remove(self, file: str) -> HttpRequest:
+        """Return the request that deletes a file."""
         ...
 
     def create(self, batch: BatchRequest) -> HttpRequest:

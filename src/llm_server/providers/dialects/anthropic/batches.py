@@ -57,6 +57,7 @@ class Messages:
 
     max_lines = 100_000
     max_bytes = 256 * 1000 * 1000
+    has_files = False
 
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request of the batch."""
@@ -71,6 +72,14 @@ class Messages:
     def uploaded(self, body: bytes) -> str:
         """Never called, since there is nothing to upload."""
         raise ValueError(body)
+
+    def files(self, batch: bytes) -> tuple[str, ...]:
+        """Never called, since there are no files."""
+        raise ValueError(batch)
+
+    def remove(self, file: str) -> HttpRequest:
+        """Never called, since there are no files."""
+        raise ValueError(file)
 
     def create(self, batch: BatchRequest) -> HttpRequest:
         """Return the request that makes a batch."""

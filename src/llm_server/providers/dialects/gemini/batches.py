@@ -81,6 +81,7 @@ class Inlined:
 
     max_lines = 50_000
     max_bytes = 20 * 1000 * 1000
+    has_files = False
 
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request of the batch."""
@@ -95,6 +96,14 @@ class Inlined:
     def uploaded(self, body: bytes) -> str:
         """Never called, since there is nothing to upload."""
         raise ValueError(body)
+
+    def files(self, batch: bytes) -> tuple[str, ...]:
+        """Never called, since there are no files."""
+        raise ValueError(batch)
+
+    def remove(self, file: str) -> HttpRequest:
+        """Never called, since there are no files."""
+        raise ValueError(file)
 
     def create(self, batch: BatchRequest) -> HttpRequest:
         """Return the request that makes a batch."""

@@ -2,7 +2,8 @@
 
 Sources: https://platform.openai.com/docs/api-reference/batch, https://console.groq.com/docs/batch,
 https://docs.mistral.ai/capabilities/batch; openai 3.54 (``types/batch.py``), groq 1.7, mistralai 3.7
-(``models/batchjob.py``, ``models/createbatchjobrequest.py``).
+(``models/batchjob.py``, ``models/createbatchjobrequest.py``). Files are deleted alike by all three: ``DELETE
+/files/{id}`` (``resources/files.py`` of the first two, ``files.py`` of the third).
 """
 
 import secrets
@@ -42,6 +43,7 @@ class _Batch(Struct):
     status: str
     request_counts: _Counts | None = None
     errors: _Problems | None = None
+    input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
     metadata: dict[str, Any] | None = None
@@ -53,6 +55,7 @@ class _Job(Struct):
     succeeded_requests: int = 0
     failed_requests: int = 0
     errors: list[_Problem] = []
+    input_files: list[str] = []
     output_file: str | None = None
     error_file: str | None = None
     metadata: dict[str, Any] | None = None
@@ -89,6 +92,7 @@ class Files:
 
     max_lines = 50_000
     max_bytes = 200 * 1024 * 1024
+    has_files = True
 
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request as a line of the input file."""
@@ -108,6 +112,15 @@ class Files:
     def uploaded(self, body: bytes) -> str:
         """Return the id of the input file."""
         return _file(body).id
+
+    def files(self, batch: bytes) -> tuple[str, ...]:
+        """Return the ids of a batch's files."""
+        found = _batch(batch)
+        return _named(found.input_file_id, found.output_file_id, found.error_file_id)
+
+    def remove(self, file: str) -> HttpRequest:
+        """Return the request that deletes a file."""
+        return HttpRequest(method="DELETE", path=f"files/{quote(file, safe='')}", headers=())
 
     def create(self, batch: BatchRequest) -> HttpRequest:
         """Return the request that makes a batch."""
@@ -158,6 +171,11 @@ class Jobs(Files):
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request as a line of the input file; the job says where all of them go."""
         return msgspec.json.encode({"custom_id": key, "body": Raw(request.body)})
+
+    def files(self, batch: bytes) -> tuple[str, ...]:
+        """Return the ids of a job's files."""
+        found = _job(batch)
+        return _named(*found.input_files, found.output_file, found.error_file)
 
     def create(self, batch: BatchRequest) -> HttpRequest:
         """Return the request that makes a job."""
@@ -211,8 +229,12 @@ def _form(boundary: str, tag: str, lines: list[bytes]) -> bytes:
 
 def _contents(*files: str | None) -> tuple[HttpRequest, ...]:
     return tuple(
-        HttpRequest(method="GET", path=f"files/{quote(file, safe='')}/content") for file in files if file
+        HttpRequest(method="GET", path=f"files/{quote(file, safe='')}/content") for file in _named(*files)
     )
+
+
+def _named(*files: str | None) -> tuple[str, ...]:
+    return tuple(file for file in files if file)
 
 
 def _told(batch: _Batch) -> UpstreamBatch:
