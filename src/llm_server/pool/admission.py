@@ -151,14 +151,15 @@ class Admission:
         )
 
     async def _sit_out(self, ctx: Context | None, priority: Priority, now_s: float) -> None:
-        """Wait for the end of a hold, if that is worth it."""
+        """Wait for the end of a hold, if that is worth it and there is nobody else to ask."""
         model = ctx.attempts[-1].model if ctx is not None and ctx.attempts else ""
         until_s = now_s + self._config.acquire_timeout_s
         if ctx is not None and ctx.deadline_s is not None:
             until_s = min(until_s, ctx.deadline_s)
         while (wait_s := self.quota.wait_s(model, self.now())) > 0:
             crowd = self.gate.waiting + sum(self._parked.values())
-            if self.now() + wait_s >= until_s or crowd >= self._config.max_waiting:
+            elsewhere = ctx is not None and ctx.elsewhere
+            if elsewhere or self.now() + wait_s >= until_s or crowd >= self._config.max_waiting:
                 self.gate.shed[priority] += 1
                 message = "The provider limits this server's requests and has said when to come back."
                 raise ServerError(ErrorKind.UPSTREAM_RATE_LIMITED, message, retry_after_s=wait_s)

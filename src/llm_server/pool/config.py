@@ -127,7 +127,8 @@ class PoolConfig(BaseModel):
     obey_quotas: bool = Field(
         default=True,
         description="Ask nothing of a model while the upstream says that a quota is used up or when to come "
-        "back. Requests wait for it within `acquire_timeout_s`, or are refused with 429.",
+        "back. Requests wait for it within `acquire_timeout_s` where no other target is left, or are refused "
+        "with 429.",
     )
     adaptive: AdaptiveConfig = Field(
         default=AdaptiveConfig(), description="How the limit follows what the upstream can take."
