@@ -266,7 +266,9 @@ def test_who_cannot_be_in_time_is_refused_at_once() -> None:
         waiting = [queued(gate, BATCH) for _ in range(2)]
         await asyncio.sleep(0)
         assert (await error_of(queued(gate, BATCH))).kind is ErrorKind.OVERLOADED  # 12 s, and 10 are waited
-        urgent = queued(gate, INTERACTIVE, loop.time() + 5.0)
+        half = await error_of(queued(gate, INTERACTIVE, loop.time() + 8.9))  # 4 s, and then the answer's 4
+        assert half.kind is ErrorKind.OVERLOADED
+        urgent = queued(gate, INTERACTIVE, loop.time() + 10.0)
         await asyncio.sleep(0)
         assert not urgent.done()
         for task in (*waiting, urgent):

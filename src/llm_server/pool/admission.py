@@ -95,10 +95,10 @@ class Admission:
 
     def began(self, sent_s: float) -> None:
         """Note that the body of a stream sent at ``sent_s`` has begun."""
-        now_s = self.now()
+        now_s, gate = self.now(), self.gate
         self.health.began(now_s - sent_s)
-        if self._adapts and self.limit.began(sent_s, now_s, self.gate.busy):
-            self.gate.allow(self.limit.limit)
+        if self._adapts and self.limit.began(sent_s, now_s, gate.busy, gate.held_s):
+            gate.allow(self.limit.limit)
 
     def crowded(self, sent_s: float) -> None:
         """Note that the upstream refused a request sent at ``sent_s`` for want of room."""
@@ -124,10 +124,13 @@ class Admission:
         ``good`` is whether it was what had been asked for, and no refusal of a bad request or for a limit;
         the times of these say nothing.
         """
-        self.health.succeeded(self.now(), took_s if good else None)
+        now_s, gate = self.now(), self.gate
+        self.health.succeeded(now_s, took_s if good else None)
         self.breaker.suspect = False
-        if good and not streamed and self._adapts and self.limit.succeeded(self.gate.busy):
-            self.gate.allow(self.limit.limit)
+        if not good or streamed or not self._adapts:
+            return
+        if self.limit.succeeded(now_s - took_s, now_s, gate.busy, gate.held_s):
+            gate.allow(self.limit.limit)
 
     def _pass_breaker(self, *, desperate: bool, now_s: float) -> bool:
         if self.breaker.closed:
