@@ -200,6 +200,55 @@ async def test_a_target_that_is_held_back_here_is_not_asked_again_and_costs_noth
     assert (tried(context), context.desperate) == (["a", "b", "b"], True)
 
 
+def held_back(name: str, until_s: float, seen: Context, time: VirtualTime) -> FakeProvider:
+    """Return a provider whose pool is told to ask nothing before ``until_s``: it waits where it has to."""
+    provider = FakeProvider(name)
+
+    def script(_: object) -> tuple[Step, ...]:
+        left_s = until_s - time.now_s
+        if left_s <= 0 or not (seen.elsewhere or left_s > 10):
+            return OK
+        return (ServerError(ErrorKind.UPSTREAM_RATE_LIMITED, "held", retry_after_s=left_s),)
+
+    provider.script = script
+    return provider
+
+
+async def test_a_target_is_told_whether_there_is_another_to_ask() -> None:
+    told = []
+
+    def note(_: object) -> tuple[Step, ...]:
+        told.append(seen.elsewhere)
+        return (failure(ErrorKind.UPSTREAM_ERROR),)
+
+    seen = ctx()
+    handler, _ = routing([FakeProvider(name, note) for name in "abc"], attempts=4)
+    await outcome(handler(CALL, seen))
+    assert told == [True, True, False, False]
+    told.clear()
+    handler, _ = routing([FakeProvider("a", note)])
+    await outcome(handler(CALL, seen))
+    assert not any(told)
+
+
+async def test_a_hold_is_not_waited_for_where_another_target_answers() -> None:
+    seen, time = ctx(), VirtualTime()
+    handler, _ = routing([held_back("a", time.now_s + 3.0, seen, time), failing("b")], time)
+    assert await collect(handler(CALL, seen)) == list(OK)
+    assert (tried(seen), time.slept_s) == (["a", "b"], [])
+
+
+async def test_a_hold_is_waited_for_where_no_other_target_answers() -> None:
+    """An ejected one is asked all the same first, since that costs no time."""
+    open_ = FakeProvider("b", lambda _: (ServerError(ErrorKind.UNAVAILABLE, "open", retry_after_s=9.0),))
+    for other, asked in ((open_, ["a", "b", "b", "a"]), (None, ["a", "b", "a"])):
+        seen, time = ctx(), VirtualTime()
+        b = other or held_back("b", time.now_s + 60.0, seen, time)
+        handler, _ = routing([held_back("a", time.now_s + 3.0, seen, time), b], time)
+        assert await collect(handler(CALL, seen)) == list(OK)
+        assert (tried(seen), time.slept_s) == (asked, [pytest.approx(3.0)])
+
+
 async def test_one_ejected_target_alone_is_left_alone() -> None:
     handler, _ = routing([always("a", ErrorKind.UNAVAILABLE, 9.0)])
     _, error = await outcome(handler(CALL, context := ctx()))

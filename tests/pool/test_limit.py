@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_server.pool.limit import BUFFER, THROTTLED, TOLERANCE, WINDOW, AdaptiveLimit
+from llm_server.pool.limit import BUFFER, NEAR, NOISE_S, THROTTLED, TOLERANCE, WINDOW, AdaptiveLimit
 from tests.pool.virtual import SimulatedUpstream, VirtualLoop, keep_asking, pool_before, virtually
 
 PATIENT = {"max_waiting": 2000, "acquire_timeout_s": 1000}
@@ -32,12 +32,14 @@ def limits(up: SimulatedUpstream, for_s: float = 600.0, clients: int = 300) -> l
     return virtually(main)
 
 
-def windows(limit: AdaptiveLimit, *times_s: float, busy: int | None = None, start_s: float = 0.0) -> None:
-    """Feed one window of streams for each time, one second apart."""
+def windows(
+    limit: AdaptiveLimit, *times_s: float, busy: int | None = None, start_s: float = 0.0, held_s: float = 0.0
+) -> None:
+    """Feed one window of streams for each time, and those before it that are not looked at."""
     for at, took_s in enumerate(times_s):
         sent_s = start_s + 1000.0 * at
-        for _ in range(WINDOW):
-            limit.began(sent_s, sent_s + took_s, limit.limit if busy is None else busy)
+        for _ in range(WINDOW + limit._skip):
+            limit.began(sent_s, sent_s + took_s, limit.limit if busy is None else busy, held_s)
 
 
 @pytest.mark.parametrize("capacity", [10, 40, 150])
@@ -132,7 +134,7 @@ def test_most_of_a_cut_that_helps_stays_and_one_that_does_not_is_put_back() -> N
         windows(limit, 4.0, start_s=6000.0)
         assert limit.limit == 50
         windows(limit, after_s, start_s=7000.0)
-        assert limit.limit == (80 if kept else 100)
+        assert limit.limit == (50 if kept else 100)
         assert limit.usual_s == pytest.approx(1.0 if kept else 9.0)
 
 
@@ -154,11 +156,85 @@ def test_one_refusal_is_believed_of_those_that_were_under_way_together() -> None
     assert limit.limit == 49
 
 
-def test_whole_answers_let_it_grow_once_for_each_round() -> None:
+def test_no_more_is_cut_than_waits() -> None:
+    """Of 100 places, held for 10 s each, a first byte that is 2 s late keeps 20 from working."""
+    limit = AdaptiveLimit(100, 4, 256)
+    windows(limit, 1.0, busy=1)
+    windows(limit, 3.0, 3.0, start_s=5000.0, held_s=10.0)
+    assert limit.limit == 80
+    windows(limit, 1.5, start_s=8000.0, held_s=8.0)  # a good half of what the cut should have saved
+    assert (limit.limit, limit.usual_s) == (80, 1.0)
+    windows(limit, 3.0, 3.0, start_s=9000.0, held_s=10.0)
+    assert limit.limit == 64
+    windows(limit, 2.1, start_s=12_000.0, held_s=10.0)
+    assert (limit.limit, limit.usual_s) == (80, pytest.approx(2.1))
+
+
+def test_what_is_late_by_less_than_noise_is_not_late() -> None:
+    limit = AdaptiveLimit(100, 4, 100)
+    windows(limit, 0.001, busy=1)
+    windows(limit, *[NOISE_S] * 40, start_s=5000.0)
+    assert limit.limit == 100
+    windows(limit, *[2 * NOISE_S] * 2, start_s=100_000.0)
+    assert limit.limit == 50
+
+
+def test_after_a_cut_the_first_to_come_are_not_looked_at() -> None:
+    """Of requests that set off together the quick ones come first."""
+    limit = AdaptiveLimit(100, 4, 256)
+    windows(limit, 1.0, busy=1)
+    windows(limit, 4.0, 4.0, start_s=5000.0)
+    assert limit.limit == 50
+    for _ in range(limit.limit):
+        assert not limit.began(8000.0, 8000.1, 50, 0.0)
+    windows(limit, 4.0, start_s=8000.0)
+    assert limit.limit == 100
+
+
+def test_near_the_bound_where_it_was_refused_it_grows_slowly_and_falls_little() -> None:
     limit = AdaptiveLimit(64, 4, 256)
-    assert [limit.succeeded(busy=64) for _ in range(64)].count(True) == 1
-    assert limit.limit == 72
-    assert not any(limit.succeeded(busy=3) for _ in range(200))
+    windows(limit, 1.0, busy=1)
+    assert limit.refused(6000.0, 6001.0)
+    found = [limit.limit]
+    while limit.limit < 64:
+        windows(limit, 1.0, start_s=7000.0 + 1000 * len(found))
+        found.append(limit.limit)
+    assert found == [44, 50, 57, 58, 59, 60, 61, 62, 63, 64]
+    limit.refused(90_000.0, 90_001.0)
+    assert limit.limit == int(64 * NEAR)
+    limit.refused(91_000.0, 91_001.0)
+    assert limit.limit == int(int(64 * NEAR) * THROTTLED)
+
+
+def test_a_bound_that_is_gone_is_forgotten() -> None:
+    limit = AdaptiveLimit(50, 4, 256)
+    windows(limit, 1.0, busy=1)
+    limit.refused(6000.0, 6001.0)
+    for at in range(25):
+        windows(limit, 1.0, start_s=7000.0 + 1000 * at)
+    assert limit.limit > 80
+
+
+def test_whole_answers_are_looked_at_where_no_streams_come() -> None:
+    limit = AdaptiveLimit(100, 4, 256)
+    windows(limit, 1.0, busy=1)
+
+    def whole(took_s: float, start_s: float, count: int) -> None:
+        for _ in range(count):
+            limit.succeeded(start_s, start_s + took_s, limit.limit, took_s)
+
+    for at in range(20):  # each stream says that they are to be looked at
+        whole(9.0, 3000.0, WINDOW - 1)
+        limit.began(3000.0 + at, 3001.0 + at, 1, 9.0)
+    assert limit.usual_s == 1.0
+    whole(9.0, 4000.0, 2 * WINDOW)
+    assert limit.usual_s == 9.0
+    whole(9.0, 5000.0, WINDOW + 100)
+    assert limit.limit == 60
+    whole(5.0, 6000.0, WINDOW + 60)
+    assert limit.limit == 36
+    windows(limit, 1.0, busy=1, start_s=7000.0)  # another measure: the trial cannot be judged
+    assert (limit.limit, limit.usual_s) == (60, 1.0)
 
 
 @given(
@@ -177,11 +253,11 @@ def test_it_never_leaves_its_bounds(
     for what, took_s, busy in events:
         before = limit.limit
         now_s += took_s
-        for _ in range(WINDOW if what == "b" else 1):
+        for _ in range(1 if what == "r" else WINDOW):
             if what == "b":
-                changed = limit.began(now_s - took_s, now_s, busy)
+                changed = limit.began(now_s - took_s, now_s, busy, took_s * 2)
             elif what == "s":
-                changed = limit.succeeded(busy)
+                changed = limit.succeeded(now_s - took_s, now_s, busy, took_s)
             else:
                 changed = limit.refused(now_s - took_s, now_s)
             assert changed == (limit.limit != before)

@@ -139,6 +139,24 @@ def test_a_short_hold_is_waited_for_and_noted_as_waiting() -> None:
     virtually(main)
 
 
+def test_a_short_hold_is_not_waited_for_by_who_has_somewhere_else_to_go() -> None:
+    up = SimulatedUpstream(10, headers={"retry-after": "3"}, fails=lambda: 429)
+
+    async def main(loop: VirtualLoop) -> None:
+        pool = pool_for(up, loop)
+        assert await ask(pool, context()) == 429
+        began_s, ctx = loop.time(), context()
+        ctx.elsewhere = True
+        error = await refused(pool, ctx)
+        assert error.kind is ErrorKind.UPSTREAM_RATE_LIMITED
+        assert (error.retry_after_s, error.status) == (pytest.approx(3.0), None)
+        assert (loop.time(), up.asked) == (began_s, 1)
+        assert pool.stats()["shed_default"] == 1
+        await pool.close()
+
+    virtually(main)
+
+
 def test_a_long_hold_is_refused_at_once_with_its_time_and_without_a_call() -> None:
     up = SimulatedUpstream(10, headers={"retry-after": "30"}, fails=lambda: 429)
 

@@ -87,6 +87,8 @@ class Context(Struct, kw_only=True):
     priority: Priority = Priority.DEFAULT
     desperate: bool = False
     """Whether every target is ejected: an upstream that is left alone because it failed is to be tried."""
+    elsewhere: bool = False
+    """Whether another target is left to ask: who must not be asked for a while is not waited for."""
     marked: bool = False
     """Whether the next turn may go to another provider: an answer's signatures must say whose they are."""
     max_attempts: int | None = None

@@ -149,6 +149,7 @@ class Routed:
 
     def _asked(self, request: Request, target: Target, ctx: Context) -> Events:
         now_s = self._clock()
+        ctx.elsewhere = request.trip.elsewhere if request.trip else len(request.targets) > 1
         answers = begun(self._providers[target.provider], target, request.call, ctx, now_s)
         route = request.route
         if not _is_limited(route):

@@ -70,6 +70,11 @@ class Trip:
         self._ejected: dict[Target, float] = {}
         self._detours: set[ErrorKind] = set()
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether there is a target that was not asked yet."""
+        return bool(self._fresh)
+
     def answered(self, now_s: float) -> None:
         """Note that :attr:`target` gave content."""
         self._called(now_s)
@@ -122,9 +127,10 @@ class Trip:
     def _again(self, error: ServerError) -> Again:
         again = self._policy.where.get(error.kind, error.kind.again)
         # One layer only: a stage below has asked again already until the answers were no better; and who
-        # refused without a call has waited already as long as made sense.
+        # refused without a call has waited already as long as made sense, if nobody else was left to ask.
         below = error.kind is ErrorKind.UPSTREAM_INVALID and self._ctx.structured is not None
-        return Again.ELSEWHERE if again is Again.ANYWHERE and (below or _was_refused(error)) else again
+        waited = error.kind in REFUSED or (_was_refused(error) and not self.elsewhere)
+        return Again.ELSEWHERE if again is Again.ANYWHERE and (below or waited) else again
 
     def _detour(self, kind: ErrorKind) -> bool:
         """Turn to the targets for failures of ``kind``, once; returns whether there are any."""
@@ -152,7 +158,7 @@ class Trip:
             if self._affordable(self.target, now_s):
                 return True
         if self._all_refused:
-            return self._desperate(now_s)
+            return self._desperate(now_s) or self._again_soonest(now_s)
         return self._again_soonest(now_s)
 
     def _affordable(self, target: Target, now_s: float) -> bool:

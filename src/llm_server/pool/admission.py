@@ -95,10 +95,10 @@ class Admission:
 
     def began(self, sent_s: float) -> None:
         """Note that the body of a stream sent at ``sent_s`` has begun."""
-        now_s = self.now()
+        now_s, gate = self.now(), self.gate
         self.health.began(now_s - sent_s)
-        if self._adapts and self.limit.began(sent_s, now_s, self.gate.busy):
-            self.gate.allow(self.limit.limit)
+        if self._adapts and self.limit.began(sent_s, now_s, gate.busy, gate.held_s):
+            gate.allow(self.limit.limit)
 
     def crowded(self, sent_s: float) -> None:
         """Note that the upstream refused a request sent at ``sent_s`` for want of room."""
@@ -124,10 +124,13 @@ class Admission:
         ``good`` is whether it was what had been asked for, and no refusal of a bad request or for a limit;
         the times of these say nothing.
         """
-        self.health.succeeded(self.now(), took_s if good else None)
+        now_s, gate = self.now(), self.gate
+        self.health.succeeded(now_s, took_s if good else None)
         self.breaker.suspect = False
-        if good and not streamed and self._adapts and self.limit.succeeded(self.gate.busy):
-            self.gate.allow(self.limit.limit)
+        if not good or streamed or not self._adapts:
+            return
+        if self.limit.succeeded(now_s - took_s, now_s, gate.busy, gate.held_s):
+            gate.allow(self.limit.limit)
 
     def _pass_breaker(self, *, desperate: bool, now_s: float) -> bool:
         if self.breaker.closed:
@@ -151,14 +154,15 @@ class Admission:
         )
 
     async def _sit_out(self, ctx: Context | None, priority: Priority, now_s: float) -> None:
-        """Wait for the end of a hold, if that is worth it."""
+        """Wait for the end of a hold, if that is worth it and there is nobody else to ask."""
         model = ctx.attempts[-1].model if ctx is not None and ctx.attempts else ""
         until_s = now_s + self._config.acquire_timeout_s
         if ctx is not None and ctx.deadline_s is not None:
             until_s = min(until_s, ctx.deadline_s)
         while (wait_s := self.quota.wait_s(model, self.now())) > 0:
             crowd = self.gate.waiting + sum(self._parked.values())
-            if self.now() + wait_s >= until_s or crowd >= self._config.max_waiting:
+            elsewhere = ctx is not None and ctx.elsewhere
+            if elsewhere or self.now() + wait_s >= until_s or crowd >= self._config.max_waiting:
                 self.gate.shed[priority] += 1
                 message = "The provider limits this server's requests and has said when to come back."
                 raise ServerError(ErrorKind.UPSTREAM_RATE_LIMITED, message, retry_after_s=wait_s)

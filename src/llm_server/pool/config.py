@@ -81,7 +81,8 @@ class PoolConfig(BaseModel):
     )
     acquire_timeout_s: Seconds = Field(
         default=10.0,
-        description="Seconds that a request waits for a connection before it is refused with 429.",
+        description="Seconds that a request waits for a connection before it is refused with 429. Who will "
+        "probably not have one in time, or would only wait in an overload, is refused at once.",
     )
     connect_timeout_s: Seconds = Field(
         default=10.0, description="Seconds for name resolution, TCP connection and TLS handshake together."
@@ -127,7 +128,8 @@ class PoolConfig(BaseModel):
     obey_quotas: bool = Field(
         default=True,
         description="Ask nothing of a model while the upstream says that a quota is used up or when to come "
-        "back. Requests wait for it within `acquire_timeout_s`, or are refused with 429.",
+        "back. Requests wait for it within `acquire_timeout_s` where no other target is left, or are refused "
+        "with 429.",
     )
     adaptive: AdaptiveConfig = Field(
         default=AdaptiveConfig(), description="How the limit follows what the upstream can take."

@@ -172,7 +172,7 @@ class Exchange:
         if error is None:
             if not self.failed:
                 admission.succeeded(held_s, good=self._good, streamed=self._streams)
-            admission.gate.leave(held_s)
+            admission.gate.leave(held_s if self._good else None)
             return False
         ours = self._is_ours(error)
         if isinstance(error, ServerError) and not self.failed and not ours:
@@ -183,7 +183,7 @@ class Exchange:
                 admission.failed(probe=self.probe)
         if self.probe and not self.failed:
             admission.breaker.unprobed()
-        admission.gate.leave(held_s)
+        admission.gate.leave(held_s if self._good else None)
         return ours
 
     def _is_ours(self, error: BaseException) -> bool:

@@ -11,10 +11,21 @@ SHARE = 100
 """Of so many places that become free while less urgent requests wait, one goes to the oldest of these: they
 are slow then, but never starve (the weight that CBQ and WFQ schedulers give to their last class)."""
 WEIGHT = 1 / 32
-"""Weight of a new observation: of the time that a place is held, and of the class that gets it."""
+"""Weight of a new time that a place is held."""
+GRANTS = 256
+"""Places given out, over which it is averaged how many requests of each class come meanwhile: a class that
+takes half of the places is known to 4 % then (Poisson). In simulation, over 32 the queue follows the noise,
+and up to one in ten of those that were refused had waited first."""
 MARGIN = 0.8
 """Share of its time in which a request must probably get a place, to be let into the queue: better sent away
 at once than after all of it."""
+OVERTAKEN = MARGIN / 2
+"""The same where more urgent requests come, of which there may be more than there were lately. In simulation
+a service of 4 s and a patience of 10 s leave one in 100 refusals that has waited first."""
+BRIEF_S = 0.5
+"""Seconds that a request may wait in an overload, or for as long as a place is held if that is longer: its
+answer takes twice as long at most, or is a little late (half of the second after which a wait interrupts a
+user's thought: J. Nielsen, "Usability Engineering", 1993)."""
 TIMER_STEP_S = 0.01
 """The timer does not fire more often, however many waiters there are."""
 UNKNOWN_RETRY_S = 1.0
@@ -37,10 +48,17 @@ class Gate:
     """So many requests at once, and a bounded queue by urgency: first come, first served within a class.
 
     A more urgent class goes first, but for one place in :data:`SHARE`. When the queue is full the newest
-    request of the least urgent class makes room for a more urgent one. A request that will not get a place in
-    its time, judged by how fast places become free for its class, is sent away at once: one is free every
-    ``held_s / limit`` seconds, where ``held_s`` is the mean time that one is held (Little's law, 1961). So
-    the queue stays as short as its waiters' patience, and needs no other rule against standing overload.
+    request of the least urgent class makes room for a more urgent one.
+
+    Who will be refused is refused at the door, and who is let in is served: a request is let into the queue
+    if it will probably get a place in its time, judged by how fast places become free for its class. One is
+    free every ``held_s / limit`` seconds, where ``held_s`` is the mean time that one is held (Little's law,
+    1961), and more urgent classes take as many as requests of theirs come. While no more requests of a class
+    and the more urgent ones come than are served, a burst may fill the queue as far as its waiters are
+    patient, since it will be worked off. When more come (an overload), waiting serves nobody more, it only
+    makes all answers late: the queue of that class stays as short as keeps the places busy. This is what
+    CoDel (RFC 8289) does about a standing queue, at the door instead of at the exit, so that who is refused
+    has not waited.
 
     Args:
         limit: requests at once; see :meth:`allow`.
@@ -56,10 +74,13 @@ class Gate:
     """
 
     __slots__ = (
+        "_arrived",
+        "_crowded_s",
+        "_demand",
+        "_granted",
         "_now",
         "_overtaken",
         "_queues",
-        "_shares",
         "_timeout_s",
         "_timer",
         "busy",
@@ -83,7 +104,10 @@ class Gate:
         self._now = now
         self._queues: tuple[OrderedDict[_Waiter, None], ...] = tuple(OrderedDict() for _ in Priority)
         self._overtaken = 0
-        self._shares = [0.0] * len(Priority)
+        self._arrived = [0] * len(Priority)
+        self._demand = [0.0] * len(Priority)
+        self._granted = 0
+        self._crowded_s = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self) -> bool:
@@ -126,11 +150,10 @@ class Gate:
         """Return the seconds that a new request of this class will probably wait; 0 where unknown."""
         interval_s = self.held_s / self.limit
         urgent, own = sum(map(len, self._queues[:priority])), len(self._queues[priority])
-        if not urgent:
-            return (own + 1) * interval_s
-        # More urgent ones wait and more will come: of the places its class has what they leave.
-        left = max(1 - sum(self._shares[:priority]), 1 / SHARE)
-        return max(urgent + own + 1, (own + 1) / left) * interval_s
+        own += 1 + max(self.busy - self.limit, 0)  # after the limit fell, so many come back for nobody
+        # More urgent ones will come as they do now: of the places this class has what they leave.
+        left = max(1 - sum(self._demand[:priority]), 1 / SHARE)
+        return max(urgent + own, own / left) * interval_s
 
     def by_class(self) -> dict[Priority, int]:
         """Return how many wait, by class."""
@@ -150,8 +173,12 @@ class Gate:
 
     def _queue_up(self, priority: Priority, deadline_s: float | None) -> _Waiter:
         now_s = self._now()
-        patience_s = self._timeout_s if deadline_s is None else min(self._timeout_s, deadline_s - now_s)
-        if self.wait_estimate_s(priority) > MARGIN * patience_s:
+        if now_s - self._crowded_s > self._timeout_s:
+            self._demand = [0.0] * len(Priority)
+            self._granted = 0
+        self._crowded_s = now_s
+        self._arrived[priority] += 1
+        if self.wait_estimate_s(priority) > self._allowed_s(priority, now_s, deadline_s):
             self.shed[priority] += 1
             raise self._full(priority, "a place will not be free in time")
         if self.waiting >= self.max_waiting and not self._make_room(priority):
@@ -162,6 +189,19 @@ class Gate:
         self.waiting += 1
         self._arm(waiter.expires_s, now_s)
         return waiter
+
+    def _allowed_s(self, priority: Priority, now_s: float, deadline_s: float | None) -> float:
+        """Return how long a request that comes now may probably have to wait, to be let in."""
+        patience_s = self._timeout_s
+        if deadline_s is not None:
+            # It is a deadline for the whole answer, which may be quicker than others.
+            left_s = deadline_s - now_s
+            patience_s = min(patience_s, max(left_s - self.held_s, left_s / 2))
+        urgent = sum(self._demand[:priority])
+        allowed_s = (OVERTAKEN if urgent else MARGIN) * patience_s
+        if urgent + self._demand[priority] > 1:
+            return min(allowed_s, max(self.held_s, BRIEF_S))
+        return allowed_s
 
     def _make_room(self, priority: Priority) -> bool:
         """Send the newest of the least urgent class away, if that class is less urgent than ``priority``."""
@@ -183,8 +223,10 @@ class Gate:
             if waiter.future.done():
                 continue  # its task was cancelled in this turn of the loop
             self.busy += 1
-            for priority, share in enumerate(self._shares):
-                self._shares[priority] = share + (float(priority == waiter.priority) - share) * WEIGHT
+            self._granted = min(self._granted + 1, GRANTS)
+            for priority, arrived in enumerate(self._arrived):
+                self._demand[priority] += (arrived - self._demand[priority]) / self._granted
+                self._arrived[priority] = 0
             waiter.future.set_result(None)
 
     def _next(self) -> _Waiter:
