@@ -10,7 +10,7 @@ from typing import Any
 from llm_server.structured.bounds import applied
 from llm_server.structured.references import References
 
-COMPOUND, INEXACT = 15, 90
+COMPOUND, INEXACT = 2, 45
 """What comparing with one object or array of an ``enum`` takes, and with one number that no machine word
 holds: these are compared one by one and as decimals."""
 VAST = 2**63

@@ -20,8 +20,8 @@ MAX_EFFORT = 5_000_000
 """Most that judging one value may take, in the units of :mod:`~.effort`: about half a second."""
 TOLD_EFFORT = MAX_EFFORT // 100
 """Up to here all problems are told: each one found takes ten microseconds, and all are found at once."""
-MAX_VAST = 100
-"""Most integers beyond 64 bits where ``uniqueItems`` compares each with each, as decimals."""
+MAX_VAST = 500
+"""Most integers beyond 64 bits where ``uniqueItems`` compares each with each, as decimals: 0.1 s of work."""
 VAST_CHARS = 20 * MAX_VAST
 """Characters in which so many cannot be written."""
 MAX_DEPTH = 256
