@@ -197,7 +197,7 @@ async def test_a_target_that_is_held_back_here_is_not_asked_again_and_costs_noth
     ejected = FakeProvider("b", lambda _: (ServerError(ErrorKind.UNAVAILABLE, "open", retry_after_s=9.0),))
     handler, _ = routing([held, ejected])
     await outcome(handler(CALL, context := ctx()))
-    assert (tried(context), context.desperate) == (["a", "b", "b"], True)
+    assert (tried(context), context.desperate) == (["a", "b", "b", "a"], True)  # held: waited for at last
 
 
 def held_back(name: str, until_s: float, seen: Context, time: VirtualTime) -> FakeProvider:
