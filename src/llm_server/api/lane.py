@@ -1,8 +1,8 @@
 """The hot lane: hot routes served by the connection itself, without what ASGI costs.
 
 The same endpoints answer; only the transport differs. A plain call goes the short way; any other has one task.
-There is one write per answer or piece of a stream. Whatever is unusual goes through ASGI as without a lane: other paths and methods,
-HTTP/1.0, ``Expect``, an upgrade, and requests that come before the one before them is answered.
+There is one write per answer or piece of a stream. Whatever is unusual goes through ASGI as without a lane: other
+paths and methods, HTTP/1.0, ``Expect``, an upgrade, and requests that come before the one before them is answered.
 """
 
 import logging
