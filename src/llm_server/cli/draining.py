@@ -7,9 +7,13 @@ import signal
 import socket
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
+
+if TYPE_CHECKING:  # a terminal program starts fast: only a process that serves needs it
+    from llm_server.api.connection import Connection
 
 GARBAGE_AFTER = 20_000
 """Objects made and not freed since the last time, after which the collector looks through the youngest."""
@@ -52,6 +56,19 @@ class Draining(uvicorn.Server):
         self.force_exit = False
 
     async def _wait_tasks_to_complete(self) -> None:
+        """Wait for all connections' ends; what is not at its end in time is told of it.
+
+        uvicorn cancels the tasks that are left. A request that is not complete need not have one.
+        """
+        try:
+            await self._drained()
+        finally:
+            for connection in list(self.server_state.connections):
+                cast("Connection", connection).give_up()
+
+    async def _drained(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.shutdown()  # also those that were accepted last, when others were told
         drained = asyncio.ensure_future(super()._wait_tasks_to_complete())
         told_twice = asyncio.ensure_future(self._told_twice.wait())
         try:
