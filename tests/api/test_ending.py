@@ -147,6 +147,22 @@ async def test_all_that_were_pipelined_are_answered(
         assert await wire.reader.read() == b""
 
 
+async def test_those_that_wait_when_all_time_is_over_are_not_begun(
+    provider: FakeProvider, transport: str, open_ones: list[Connection]
+) -> None:
+    provider.gate = asyncio.Event()
+    async with Ending(provider) as (wire, stop):
+        wire.writer.write((HEAD % (PATHS[0], len(CHAT)) + CHAT) * 3)
+        await until(lambda: bool(open_ones) and len(open_ones[0].pipeline) == 2)
+        await stop()
+        open_ones[0].give_up()
+        provider.gate.set()
+        status, headers, _ = await answer(wire)
+        assert (status, headers["connection"]) == (200, "close")
+        assert await wire.reader.read() == b""
+    assert len(provider.calls) == 1
+
+
 async def test_a_refusal_is_heard_by_whoever_sends_on(
     provider: FakeProvider, transport: str, open_ones: list[Connection]
 ) -> None:

@@ -363,7 +363,13 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def give_up(self) -> None:
-        """Wait no longer for the rest of a request: the time to end has come. Its client is told."""
+        """Wait no longer for the rest of a request: the time to end has come. Its client is told.
+
+        Those behind the one that is answered are not begun, which the end of the connection tells.
+        """
+        if self.pipeline and self.answering is not None:
+            self.pipeline.clear()
+            self.answering.keep_alive = False
         if self._refusal is None and self._receiving and not self._answered_early():
             self._refuse(ending())
 
