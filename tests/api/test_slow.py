@@ -123,6 +123,17 @@ async def test_a_body_that_goes_on_may_take_longer_than_it_may_rest(connect: Any
     assert (await wire.head())[0] == 200
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_body_that_drips_has_an_end(connect: Any, path: bytes) -> None:
+    wire = await connect(request_timeout_s=0.05)
+    wire.writer.write(HEAD % (path, 1_000_000))
+    head = asyncio.create_task(wire.head())
+    while not head.done():  # ends only if the server ends it
+        wire.writer.write(b" ")
+        await asyncio.sleep(0.001)
+    assert head.result()[0] == 408
+
+
 async def test_leaving_while_sending_is_noted(
     connect: Any, provider: FakeProvider, observer: FakeObserver
 ) -> None:

@@ -39,6 +39,10 @@ CHUNK_BYTES = 16
 """What a chunk may have around it on average, besides twice the limit on headers for all together: chunk
 extensions and trailers are read and dropped, of which a client can send any number (CVE-2023-39326)."""
 
+SLOWEST = 500
+"""Bytes of a body in a second that keep it from being late once it has taken a whole request's time (httpd's
+mod_reqtimeout, ``MinRate``)."""
+
 LOOKS = 4
 """How often within the time that a client may take nothing it is looked at whether it does."""
 LINGER_S = 2.0
@@ -74,6 +78,8 @@ class Connection(HttpToolsProtocol):
         """Bytes that are parsed at once now, and those that came with the end of the last request."""
         self._body_bytes = 0
         self._body_parts = 0
+        self._body_by_s = 0.0
+        """When a body must be complete of which nothing more comes; 0 before that is asked."""
         self._upgrades = False
         """Whether the request that is received wants to upgrade, and will be parsed again without that."""
         self._good_host: str | None = ""
@@ -99,7 +105,7 @@ class Connection(HttpToolsProtocol):
         if self.is_answering() and self.answering is not None:
             self.abandon(self.answering)
         self.pipeline.clear()
-        self.cycle = None
+        self.cycle = self.answering = None  # they know the connection too: nobody looks for such rings soon
         super().connection_lost(exc)
 
     def abandon(self, cycle: RequestResponseCycle) -> None:
@@ -187,6 +193,7 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         self._receiving = self._in_head = True
         self._body_bytes = self._body_parts = 0
+        self._body_by_s = 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header field; those after the body (trailers) are dropped: nobody may trust them."""
@@ -303,12 +310,19 @@ class Connection(HttpToolsProtocol):
         if self.is_answering():
             at_s = self.answer_by_s()
             if self._awaits_body():
-                at_s = min(at_s, now_s + limits.body_idle_timeout_s)
+                at_s = min(at_s, self._rest_by_s(now_s))
         elif not self._receiving:
             at_s = now_s + self.timeout_keep_alive
         else:
-            at_s = now_s + (limits.header_timeout_s if self._in_head else limits.body_idle_timeout_s)
+            at_s = now_s + limits.header_timeout_s if self._in_head else self._rest_by_s(now_s)
         self.timer.set(at_s)
+
+    def _rest_by_s(self, now_s: float) -> float:
+        """Return when more of the body must have come: none may take for ever, however it drips."""
+        limits = self.limits
+        if not self._body_by_s:
+            self._body_by_s = now_s + limits.request_timeout_s
+        return min(now_s + limits.body_idle_timeout_s, self._body_by_s + self._body_bytes / SLOWEST)
 
     def answer_by_s(self) -> float:
         """Return when the answer must be complete; here the application sees to that itself."""

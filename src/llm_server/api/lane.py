@@ -139,7 +139,7 @@ class Exchange(RequestResponseCycle):
     def complete(self) -> None:
         """Begin to answer, if that was not refused."""
         if self._task is None:
-            parts = self._parts
+            parts, self._parts = self._parts, []  # an idle connection keeps its last exchange
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             self._start(self._endpoint.answer(self._headers, body, self._context, self))
 
