@@ -1,11 +1,14 @@
 """Control routes: models, health, metrics, the document, and what is not there."""
 
 import asyncio
+import io
 import re
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import pytest
 
+from llm_server.api.server import MAX_CONTROL_BYTES
 from llm_server.contract import ErrorKind, ModelInfo, ServerError
 from llm_server.testing import FakeObserver, FakeProvider, chunks
 from tests.api.conftest import build
@@ -33,6 +36,82 @@ async def test_models_are_listed_for_anthropic(client: aiohttp.ClientSession) ->
     async with client.get("/v1/models?before_id=fake/echo&limit=5", headers=headers) as response:
         page = await response.json()
     assert [model["id"] for model in page["data"]] == ["both"]
+
+
+async def _in_pieces(piece: bytes, count: int) -> AsyncGenerator[bytes, None]:
+    for _ in range(count):
+        yield piece
+
+
+@pytest.mark.parametrize("param", ["after_id", "before_id"])
+async def test_a_place_in_the_list_is_a_model(client: aiohttp.ClientSession, param: str) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    async with client.get(f"/v1/models?{param}=no/such", headers=headers) as response:
+        told = await response.json()
+    assert (response.status, told["error"]["type"]) == (404, "not_found_error")
+    assert param in told["error"]["message"]
+    async with client.get(f"/v1/models?{param}=", headers=headers) as response:
+        assert len((await response.json())["data"]) == 2
+
+
+JSON_ROUTES = {
+    "POST /v1/schemas": b'{"id": "a", "schema": {"type": "object", "default": %b}}',
+    "PUT /v1/schemas/a": b'{"schema": {"type": "object", "default": %b}}',
+    "POST /v1/schemas/infer": b'{"examples": [%b]}',
+    "POST /v1/structured-completions": b'{"model": "both", "prompt": "x", "schema": {"default": %b}}',
+}
+AMBIGUOUS = {
+    "a name twice": (b'{"a": 1, "a": 2}', "a"),
+    "a name twice in disguise": (b'{"aa": 1, "a\\u0061": 2}', "aa"),
+    "NaN": (b"NaN", None),
+    "infinity": (b"-Infinity", None),
+    "half of a pair": (b'"\\ud800"', None),
+    "too deep": (b"[" * 80 + b"]" * 80, None),
+    "not UTF-8": (b'"\xff"', None),
+    "nothing": (b",", None),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+@pytest.mark.parametrize("route", JSON_ROUTES)
+async def test_json_that_is_read_differently_is_refused(
+    client: aiohttp.ClientSession, provider: FakeProvider, route: str, name: str
+) -> None:
+    method, path = route.split()
+    added, param = AMBIGUOUS[name]
+    headers = {"content-type": "application/json"}
+    async with client.request(method, path, data=JSON_ROUTES[route] % added, headers=headers) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    words = "more than once" if param else "deep" if name == "too deep" else "not valid JSON"
+    assert words in error["message"]
+    assert provider.calls == []
+    async with client.request(
+        method, path, data=JSON_ROUTES[route] % b'{"a": 1}', headers=headers
+    ) as response:
+        assert response.status != 400  # without that it is right
+
+
+@pytest.mark.parametrize("path", ["/v1/schemas", "/v1/structured-completions"])
+async def test_a_field_of_the_body_itself_that_is_given_twice_is_named(
+    client: aiohttp.ClientSession, path: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    async with client.post(path, data=b'{"model": "a",\n "model": "b"}', headers=headers) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["param"]) == (400, "model")
+    assert "more than once at line 2" in error["message"]
+
+
+async def test_bodies_of_control_routes_have_a_largest_size(client: aiohttp.ClientSession) -> None:
+    for data in (
+        io.BytesIO(b"x" * (MAX_CONTROL_BYTES + 1)),
+        _in_pieces(b"x" * 1000, MAX_CONTROL_BYTES // 1000 + 1),
+    ):
+        headers = {"content-type": "application/json"}
+        async with client.post("/v1/schemas", data=data, headers=headers) as response:
+            error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (413, "request_too_large")
 
 
 async def test_one_model_is_described(client: aiohttp.ClientSession) -> None:

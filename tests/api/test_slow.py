@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from llm_server.api.connection import Connection
 from llm_server.cli.limits import raise_open_files
-from llm_server.contract import Chunk, Finish, FinishReason, TextDelta
+from llm_server.contract import Chunk, Finish, FinishReason, TextDelta, fold
 from llm_server.testing import FakeObserver, FakeProvider
 from tests.api.conftest import Serve
 from tests.end_to_end.raw import Wire, connected
@@ -121,6 +123,17 @@ async def test_a_body_that_goes_on_may_take_longer_than_it_may_rest(connect: Any
     assert (await wire.head())[0] == 200
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_body_that_drips_has_an_end(connect: Any, path: bytes) -> None:
+    wire = await connect(request_timeout_s=0.05)
+    wire.writer.write(HEAD % (path, 1_000_000))
+    head = asyncio.create_task(wire.head())
+    while not head.done():  # ends only if the server ends it
+        wire.writer.write(b" ")
+        await asyncio.sleep(0.001)
+    assert head.result()[0] == 408
+
+
 async def test_leaving_while_sending_is_noted(
     connect: Any, provider: FakeProvider, observer: FakeObserver
 ) -> None:
@@ -207,6 +220,66 @@ async def test_a_client_that_reads_slowly_gets_all(connect: Any, provider: FakeP
     while piece := await wire.piece():
         count += piece.count(PIECE.encode())
     assert count == 200
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when the server has lost a connection."""
+    event = asyncio.Event()
+    original = Connection.connection_lost
+
+    def noting(self: Connection, exc: Exception | None) -> None:
+        original(self, exc)
+        event.set()
+
+    monkeypatch.setattr(Connection, "connection_lost", noting)
+    return event
+
+
+PIECES = 400
+
+
+def large(call: Any) -> Any:
+    """Answer with 25 MB: what the sockets of both sides hold, and much more."""
+    told = [*[Chunk((TextDelta(PIECE),))] * PIECES, Chunk((Finish(FinishReason.STOP),))]
+    return told if call.stream else [fold(told)]
+
+
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"], ids=["stays", "leaves"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_goes_on_reading_may_take_longer_than_it_may_rest(
+    connect: Any, provider: FakeProvider, stream: bool, last: bytes
+) -> None:
+    rest_s = 0.2
+    provider.script = large
+    wire = await connect(send_timeout_s=rest_s)
+    body = json.dumps({**ASK, "stream": stream}).encode()
+    wire.writer.write(HEAD[:-2] % (PATHS[0], len(body)) + last + b"\r\n" + body)
+    assert (await wire.head())[0] == 200
+    until_s = time.perf_counter() + 4 * rest_s
+    got = 0
+    while time.perf_counter() < until_s:
+        got += (await wire.reader.read(65_536)).count(b"y")
+        await asyncio.sleep(rest_s / 20)
+    while got < PIECES * len(PIECE):
+        piece = await wire.reader.read(1_000_000)
+        assert piece, "the server closed the connection"
+        got += piece.count(b"y")
+    assert got == PIECES * len(PIECE)
+
+
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"], ids=["stays", "leaves"])
+@pytest.mark.parametrize("taken", [0, 3_000_000])
+async def test_a_client_that_takes_nothing_more_is_left(
+    connect: Any, provider: FakeProvider, lost: asyncio.Event, taken: int, last: bytes
+) -> None:
+    provider.script = large
+    wire = await connect(send_timeout_s=0.1)
+    wire.writer.write(HEAD[:-2] % (PATHS[0], len(CHAT)) + last + b"\r\n" + CHAT)
+    if taken:
+        await wire.reader.readexactly(taken)
+    wire.writer.transport.pause_reading()
+    await lost.wait()
 
 
 STALLED = 500

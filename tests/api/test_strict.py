@@ -153,6 +153,14 @@ LINES = {
     "an endless path": (b"POST /" + b"a" * 40_000, 431),
     "an endless field": (b"POST / HTTP/1.1\r\nx: " + b"a" * 40_000, 431),
     "large headers": (b"POST / HTTP/1.1\r\n" + HOST + b"x: %b\r\n" % (b"a" * 8000) * 5 + b"\r\n", 431),
+    "white space before a value": (b"POST / HTTP/1.1\r\n" + HOST + b"x:%ba\r\n\r\n" % (b" " * 40_000), 431),
+    "white space after a value": (b"POST / HTTP/1.1\r\n" + HOST + b"x: a%b\r\n\r\n" % (b"\t" * 200_000), 431),
+    "white space and an upgrade": (
+        b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: x\r\n" + HOST + b"x:%b\r\n\r\n" % (b" " * 40_000),
+        431,
+    ),
+    "empty lines": (b"\r\n" * 20_000 + b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n", 431),
+    "a coding in HTTP/1.0": (b"POST /v1/messages HTTP/1.0\r\n" + chunked(CHAT, before=HOST), 400),
     "many headers": (b"POST / HTTP/1.1\r\n" + HOST + b"x: a\r\n" * MAX_HEADERS + b"\r\n", 431),
     "a megabyte": (b"POST / HTTP/1.1\r\n" + b"x: %b\r\n" % (b"a" * 1000) * 1000 + HOST + b"\r\n", 431),
 }
@@ -200,6 +208,28 @@ async def test_what_is_allowed_is_answered_and_the_connection_goes_on(shared: Sh
     shared.provider.calls.clear()
 
 
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("body", [0, 500, 200_000])
+async def test_the_size_of_headers_is_what_comes(connect: Connect, more: int, body: int) -> None:
+    """Whatever of it the parser keeps, and whatever comes behind it at once."""
+    wire = await connect(max_header_bytes=2048)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"content-length: %d\r\nx:" % body
+    head += b" " * (2048 - len(head) - 4 + more) + b"\r\n\r\n"
+    wire.writer.write(head + b" " * body)
+    assert (await answer(wire))[0] == (431 if more else 400)
+
+
+@pytest.mark.parametrize("first", [b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n", b"\r\n"])
+@pytest.mark.parametrize("field", [b"x:" + b" " * 200_000 + b"\r\n", b"x: %b\r\n" % (b"a" * 33_000)])
+async def test_the_headers_of_a_request_behind_another_have_a_size_too(
+    connect: Connect, first: bytes, field: bytes
+) -> None:
+    wire = await connect()
+    wire.writer.write(first + b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + field + b"\r\n")
+    statuses = [(await answer(wire))[0] for _ in range(1 + (len(first) > 2))]
+    assert statuses[-1] == 431
+
+
 @pytest.mark.parametrize("size", [1, 7, 64])
 async def test_it_does_not_matter_how_a_request_is_cut(connect: Connect, size: int) -> None:
     wire = await connect()
@@ -226,6 +256,94 @@ async def test_old_clients_are_answered_and_left(connect: Connect) -> None:
         assert (status, headers["connection"]) == (200, "close")
         assert b"hello there" in body
         assert await wire.reader.read() == b""
+
+
+STREAM = json.dumps({**json.loads(CHAT), "stream": True}).encode()
+
+
+async def test_old_clients_get_streams_that_end_with_the_connection(connect: Connect) -> None:
+    wire = await connect()
+    length = b"content-length: %d\r\n\r\n" % len(STREAM)
+    wire.writer.write(b"POST /v1/chat/completions HTTP/1.0\r\nconnection: keep-alive\r\n" + length + STREAM)
+    status, headers = await wire.head()
+    assert (status, headers["connection"], headers["content-type"][:17]) == (
+        200,
+        "close",
+        "text/event-stream",
+    )
+    assert not {"transfer-encoding", "content-length"} & headers.keys()
+    events = (await wire.reader.read()).decode().strip().split("\n\n")
+    assert events[-1] == "data: [DONE]"
+    said = [json.loads(each.removeprefix("data: "))["choices"][0]["delta"] for each in events[:-1]]
+    assert "".join(each.get("content") or "" for each in said) == "hello there"
+
+
+UPGRADES = {
+    "close": (b"HTTP/1.1", b"connection: close, upgrade\r\nupgrade: h2c\r\n"),
+    "close in a field of its own": (
+        b"HTTP/1.1",
+        b"connection: upgrade\r\nupgrade: x\r\nconnection: Close\r\n",
+    ),
+    "an old client": (b"HTTP/1.0", b"connection: upgrade\r\nupgrade: websocket\r\n"),
+    "an old client that would stay": (b"HTTP/1.0", b"connection: upgrade, keep-alive\r\nupgrade: x\r\n"),
+}
+
+
+@in_one_loop
+@pytest.mark.parametrize("name", UPGRADES)
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_wish_to_upgrade_changes_nothing_else(shared: Shared, name: str, cut: bool) -> None:
+    version, fields = UPGRADES[name]
+    async with connected(shared.url) as wire:
+        sent = b"POST /v1/chat/completions %b\r\n%b%b%b\r\n%b" % (version, HOST, fields, LENGTH, CHAT)
+        for piece in [sent[:-20], sent[-20:]] if cut else [sent]:
+            wire.writer.write(piece)
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+        status, headers, body = await answer(wire)
+        assert (status, headers["connection"]) == (200, "close")
+        assert b"hello there" in body
+        assert await wire.reader.read() == b""
+    shared.provider.calls.clear()
+
+
+WAITING = b"POST %b %b\r\n" + HOST + b"content-type: application/json\r\nexpect: 100-Continue\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/schemas/infer"])
+async def test_a_client_that_waits_is_asked_for_the_body(connect: Connect, path: bytes) -> None:
+    wire = await connect()
+    body = CHAT if b"chat" in path else b'{"examples": [1]}'
+    for _ in range(2):
+        wire.writer.write(WAITING % (path, b"HTTP/1.1") + b"content-length: %d\r\n\r\n" % len(body))
+        assert await wire.head() == (100, {})
+        wire.writer.write(body)
+        status, headers, _ = await answer(wire)
+        assert (status, "connection" in headers) == (200, False)
+
+
+async def test_a_client_that_does_not_wait_is_not_asked(connect: Connect) -> None:
+    for version in (b"HTTP/1.1", b"HTTP/1.0"):
+        wire = await connect()
+        wire.writer.write(WAITING % (b"/v1/chat/completions", version) + LENGTH + b"\r\n" + CHAT)
+        assert (await answer(wire))[0] == 200
+    wire = await connect()
+    wire.writer.write(WAITING % (b"/v1/chat/completions", b"HTTP/1.0") + LENGTH + b"\r\n")
+    await wire.writer.drain()
+    wire.writer.write(CHAT)
+    assert (await answer(wire))[0] == 200
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/nowhere"])
+async def test_a_body_that_is_not_wanted_is_not_taken_for_a_request(connect: Connect, path: bytes) -> None:
+    """Who is refused instead of asked may send the body or not: what comes next cannot be told apart."""
+    wire = await connect(max_body_bytes=1024)
+    inner = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
+    wire.writer.write(WAITING % (path, b"HTTP/1.1") + b"content-length: %d\r\n\r\n" % 5000)
+    status, headers, _ = await answer(wire)
+    assert (status, headers["connection"]) == (404 if b"nowhere" in path else 413, "close")
+    wire.writer.write(inner)
+    assert await wire.reader.read() == b""
 
 
 async def test_a_client_that_says_so_is_left(connect: Connect) -> None:

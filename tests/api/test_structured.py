@@ -206,7 +206,7 @@ async def test_what_is_no_answer_is_told_apart(
         ({"transformers": [{"name": "trim"}] * 33}, "transformers"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"temperature": 3}, "temperature"),
-        ({"prompt": "\ud800"}, "prompt"),
+        ({"prompt": "\ud800"}, None),
         ({"model": ""}, "model"),
         ({"stream": True}, "stream"),
     ],

@@ -1,6 +1,7 @@
 """What is used of uvicorn's insides: a version that lacks it must fail here, and say what is gone."""
 
 import inspect
+import re
 import tomllib
 
 import pytest
@@ -23,25 +24,29 @@ METHODS = {
     "pause_writing": ["self"],
     "resume_writing": ["self"],
     "shutdown": ["self"],
-    "on_message_begin": ["self"],
     "on_url": ["self", "url"],
-    "on_header": ["self", "name", "value"],
-    "on_headers_complete": ["self"],
     "on_body": ["self", "body"],
     "on_message_complete": ["self"],
     "on_response_complete": ["self"],
     "_start_asgi_task": ["self", "cycle", "app"],
 }
 ATTRIBUTES = [
+    "access_logger",
+    "app",
     "app_state",
+    "asgi_version",
+    "client",
     "connections",
     "cycle",
-    "expect_100_continue",
     "flow",
     "headers",
+    "logger",
     "loop",
     "parser",
     "pipeline",
+    "root_path",
+    "scheme",
+    "server",
     "server_state",
     "tasks",
     "timeout_keep_alive",
@@ -49,7 +54,33 @@ ATTRIBUTES = [
     "transport",
 ]
 """Set by ``HttpToolsProtocol.__init__``."""
-CYCLE = ["disconnected", "keep_alive", "message_event", "response_complete", "response_started"]
+CYCLE = [
+    "body",
+    "chunked_encoding",
+    "disconnected",
+    "expected_content_length",
+    "keep_alive",
+    "message_event",
+    "more_body",
+    "response_complete",
+    "response_started",
+    "scope",
+    "waiting_for_100_continue",
+]
+TAKEN = [
+    "scope",
+    "transport",
+    "flow",
+    "logger",
+    "access_logger",
+    "access_log",
+    "default_headers",
+    "message_event",
+    "expect_100_continue",
+    "keep_alive",
+    "on_response",
+]
+"""By ``RequestResponseCycle.__init__``."""
 
 
 def test_the_version_is_one_that_is_allowed() -> None:
@@ -72,6 +103,15 @@ def test_the_protocol_sets_the_attributes_that_are_used(name: str) -> None:
 @pytest.mark.parametrize("name", CYCLE)
 def test_a_cycle_has_the_attributes_that_are_used(name: str) -> None:
     assert f"self.{name}" in inspect.getsource(RequestResponseCycle.__init__)
+
+
+def test_a_cycle_is_made_of_what_it_is_given() -> None:
+    assert list(inspect.signature(RequestResponseCycle).parameters) == TAKEN
+
+
+def test_a_cycle_asks_its_transport_for_no_more_than_one_that_lingers_has() -> None:
+    used = set(re.findall(r"self\.transport\.(\w+)", inspect.getsource(RequestResponseCycle)))
+    assert used <= {"close", "write", "is_closing"}
 
 
 def test_what_ends_a_connection_asks_for_no_more_of_a_cycle() -> None:

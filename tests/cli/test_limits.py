@@ -36,3 +36,32 @@ async def test_the_limit_is_raised_and_told(soft: int, hard: int, told: list[str
     )
     out, _ = await process.communicate()
     assert out.decode().splitlines() == [*told, str(hard)]
+
+
+MEMORY = """
+from pathlib import Path
+from llm_server.cli.limits import give_memory_back
+if {asked}:
+    give_memory_back()
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+seen = b"x" * 31_000_000
+del seen
+before = resident()
+large, small = [], []
+for _ in range(8):
+    large.append(b"x" * 20_000_000)
+    small.append(b"x" * 100_000)
+del large
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_large_bodies_took_goes_back_to_the_system(asked: bool) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MEMORY.format(asked=asked), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert (int(out) < 20) == asked

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Path, Query, Request
 
 from llm_server.api.files import After, refusals
 from llm_server.api.identity import tenant_of
-from llm_server.api.registry import to_raw
 from llm_server.api.schemas.batches import BatchList, BatchObject, NewBatch
 from llm_server.contract import UNFINISHED, Batch, BatchOrder, BatchStatus, LineProblem, Usage
 
@@ -33,7 +32,7 @@ class Batches(Protocol):
         ...
 
     async def page(self, tenant: str, after: str | None, limit: int) -> Sequence[Batch]:
-        """Return batches, newest first."""
+        """Return batches, newest first, after the batch ``after``; ``NOT_FOUND`` if there is none."""
         ...
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
@@ -48,8 +47,6 @@ def router(batches: Batches) -> APIRouter:
     @routes.post("/v1/batches")
     async def create(request: Request, body: NewBatch) -> BatchObject:
         """Have the requests of a file answered in the server's spare time (OpenAI dialect)."""
-        for key, value in (body.metadata or {}).items():
-            to_raw([key, value], "metadata")
         return shown(await batches.create(tenant_of(request), _order(body)))
 
     @routes.get("/v1/batches")
@@ -59,7 +56,7 @@ def router(batches: Batches) -> APIRouter:
         after: After = None,
     ) -> BatchList:
         """List batches, newest first."""
-        found = await batches.page(tenant_of(request), after, limit + 1)
+        found = await batches.page(tenant_of(request), after or None, limit + 1)
         data = [shown(batch) for batch in found[:limit]]
         first, last = (data[0].id, data[-1].id) if data else (None, None)
         return BatchList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)

@@ -6,7 +6,6 @@ beside a transfer coding, folded lines, bare line feeds, malformed chunks); the 
 """
 
 import math
-import re
 import socket
 import time
 from asyncio import AbstractEventLoop, Transport
@@ -15,14 +14,22 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from llm_server.api.body import headers_of
 from llm_server.api.config import ApiConfig
+from llm_server.api.cycle import cycle_of
+from llm_server.api.refusal import (
+    RefusedError,
+    check_coding,
+    check_host,
+    ending,
+    headers_too_large,
+    lines_without_upgrade,
+)
+from llm_server.api.taking import Taking
 from llm_server.api.timer import LazyTimer
-from llm_server.contract import ErrorKind, ServerError
-from llm_server.wire import OPENAI_CHAT
 
 MAX_HEADERS = 256
 """Header fields of one request. Browsers and SDKs send 10 to 30; Apache takes 100, Node.js 2,000."""
@@ -32,21 +39,15 @@ CHUNK_BYTES = 16
 """What a chunk may have around it on average, besides twice the limit on headers for all together: chunk
 extensions and trailers are read and dropped, of which a client can send any number (CVE-2023-39326)."""
 
+SLOWEST = 500
+"""Bytes of a body in a second that keep it from being late once it has taken a whole request's time (httpd's
+mod_reqtimeout, ``MinRate``)."""
+
+LOOKS = 4
+"""How often within the time that a client may take nothing it is looked at whether it does."""
 LINGER_S = 2.0
 """Seconds for which what a refused client still sends is dropped, before its connection is closed (nginx.org,
 ngx_http_core_module, lingering_close)."""
-
-_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
-"""RFC 3986, 3.2.2 and 3.2.3; empty is allowed (RFC 9110, 7.2)."""
-
-
-class RefusedError(Exception):
-    """What has come is not a request that can be answered; the connection ends with ``status``."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
 
 
 class Connection(HttpToolsProtocol):
@@ -73,13 +74,18 @@ class Connection(HttpToolsProtocol):
         """Whether a request has begun and is not complete."""
         self._fed = 0
         """Bytes that came since the last request was complete, without those that came with its end."""
+        self._piece = self._with_end = 0
+        """Bytes that are parsed at once now, and those that came with the end of the last request."""
         self._body_bytes = 0
         self._body_parts = 0
+        self._body_by_s = 0.0
+        """When a body must be complete of which nothing more comes; 0 before that is asked."""
         self._upgrades = False
         """Whether the request that is received wants to upgrade, and will be parsed again without that."""
         self._good_host: str | None = ""
         self.answering: RequestResponseCycle | None = None
         self._refusal: RefusedError | None = None
+        self._lingers = False
         self.timer = LazyTimer(self.loop, self.expired)
 
     # The connection's life
@@ -90,6 +96,7 @@ class Connection(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._taking = Taking(transport)
         self.timer.set(time.perf_counter() + self.limits.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,7 +105,7 @@ class Connection(HttpToolsProtocol):
         if self.is_answering() and self.answering is not None:
             self.abandon(self.answering)
         self.pipeline.clear()
-        self.cycle = None
+        self.cycle = self.answering = None  # they know the connection too: nobody looks for such rings soon
         super().connection_lost(exc)
 
     def abandon(self, cycle: RequestResponseCycle) -> None:
@@ -111,11 +118,12 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             return
         begun = self._receiving
-        self._fed += len(data)
         try:
-            self._feed(data)
-            if self._receiving:
-                self._check_size()
+            if len(data) + self._fed > self.limits.max_header_bytes:
+                self._feed_in_pieces(data)
+            else:
+                self._fed += len(data)
+                self._feed(data)
         except RefusedError as refused:
             self._refuse(refused)
             return
@@ -127,8 +135,23 @@ class Connection(HttpToolsProtocol):
             return  # nothing but line ends
         self.expect()
 
+    def _feed_in_pieces(self, data: bytes) -> None:
+        """Parse ``data``, of which no headers get more than they may be: the parser keeps less than came."""
+        at, most = 0, self.limits.max_header_bytes
+        while at < len(data):
+            may = most - self._fed if self._in_head else most
+            if may <= 0:
+                raise headers_too_large(most)
+            piece = data[at : at + may]
+            at += may
+            self._fed += len(piece)
+            self._feed(piece)
+            if self._receiving and not self._in_head:
+                self._check_chunks()
+
     def _feed(self, data: bytes) -> None:
         """Parse ``data``."""
+        self._piece = len(data)
         while data:
             try:
                 self.parser.feed_data(data)
@@ -145,26 +168,21 @@ class Connection(HttpToolsProtocol):
     def _without_upgrade(self) -> bytes:
         """Return the head of the request to be parsed again: a wish to upgrade is ignored (RFC 9110, 7.8).
 
-        The parser takes what follows such a head for another protocol, and would lose the body.
+        The parser takes what follows such a head for another protocol, and would lose the body. One that is
+        told to close takes nothing more at all, so that there must be another.
         """
-        method = self.parser.get_method()
+        method, version = self.parser.get_method(), self.version
         if method == b"CONNECT":
             raise RefusedError(400, "This is no proxy.")
-        kept = []
-        for name, value in self.headers:
-            if name == b"connection":
-                kept.append(b"connection: close\r\n" if b"close" in value.lower() else b"")
-            elif name != b"upgrade":
-                kept.append(b"%b: %b\r\n" % (name, value))
-        return b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *kept, b"\r\n"])
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        line = b"%b %b HTTP/%b\r\n" % (method, self.url, version.encode())
+        return b"".join([line, *lines_without_upgrade(self.headers), b"\r\n"])
 
-    def _check_size(self) -> None:
+    def _check_chunks(self) -> None:
         """Refuse a request that has too much besides its body."""
         allowed = self.limits.max_header_bytes
-        if self._in_head:
-            if self._fed > allowed:
-                raise RefusedError(431, f"The headers are larger than the limit of {allowed} bytes.")
-        elif self._fed - self._body_bytes > 2 * allowed + CHUNK_BYTES * self._body_parts:
+        if self._fed - self._body_bytes > 2 * allowed + CHUNK_BYTES * self._body_parts:
             raise RefusedError(400, "The body's chunks have too much around them.")
 
     # What the parser finds
@@ -175,6 +193,7 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         self._receiving = self._in_head = True
         self._body_bytes = self._body_parts = 0
+        self._body_by_s = 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header field; those after the body (trailers) are dropped: nobody may trust them."""
@@ -187,15 +206,16 @@ class Connection(HttpToolsProtocol):
             self.to_asgi()
 
     def to_asgi(self) -> None:
-        """Let uvicorn go on with the request whose headers are complete."""
-        url, headers = self.url, self.headers
-        super().on_message_begin()
-        self.url = url
-        for name, value in headers:
-            super().on_header(name, value)
-        super().on_headers_complete()
-        # uvicorn stops reading while requests wait and would miss the leaving; here they have a bound.
-        self.flow.resume_reading()
+        """Let uvicorn go on with the request whose headers are complete.
+
+        Those that wait behind another are read on, so that leaving is noticed: they have a bound.
+        """
+        waits = self.is_answering()
+        self.cycle = cycle = cycle_of(self, self.linger)
+        if waits:
+            self.pipeline.appendleft((cycle, self.app))
+        else:
+            self._start_asgi_task(cycle, self.app)
 
     def check_head(self, headers: Mapping[str, str]) -> bool:
         """Note that the headers are complete; return false if they will come again without an upgrade.
@@ -206,28 +226,20 @@ class Connection(HttpToolsProtocol):
         self.version = version = self.parser.get_http_version()
         host = headers.get("host")
         if host != self._good_host or version != "1.1":
-            self._check_host(host, version)
-        if headers.get("transfer-encoding", "chunked").lower() != "chunked":
-            raise RefusedError(400, "The only transfer coding that is understood is chunked.")
+            check_host(host, version)
+            self._good_host = host or self._good_host
+        if (coding := headers.get("transfer-encoding")) is not None:
+            check_coding(coding, version)
         if len(self.headers) > MAX_HEADERS:
             raise RefusedError(431, f"There are more than {MAX_HEADERS} header fields.")
-        if self._fed > (limit := self.limits.max_header_bytes) and self._head_bytes() > limit:
-            raise RefusedError(431, f"The headers are larger than the limit of {limit} bytes.")
+        limit = self.limits.max_header_bytes
+        if self._fed + self._with_end > limit and self._head_bytes() > limit:
+            raise headers_too_large(limit)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RefusedError(400, f"More than {MAX_PIPELINED} requests wait for their answers.")
         self._upgrades = self.parser.should_upgrade()
         self._in_head = self._upgrades
         return not self._upgrades
-
-    def _check_host(self, host: str | None, version: str) -> None:
-        if version not in {"1.1", "1.0"}:
-            raise RefusedError(505, f"HTTP/{version} is not spoken here.")
-        if host is None and version == "1.1":
-            raise RefusedError(400, "A request needs a Host header.")
-        if host is not None and _HOST.fullmatch(host) is None:  # several are joined by a comma and a space
-            raise RefusedError(400, "The Host header is not valid, or there are several.")
-        if host is not None:
-            self._good_host = host
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
@@ -251,7 +263,7 @@ class Connection(HttpToolsProtocol):
         """Note that the request is complete; return false if it will come again without an upgrade."""
         if self._upgrades:
             return False
-        self._receiving, self._in_head, self._fed = False, True, 0
+        self._receiving, self._in_head, self._fed, self._with_end = False, True, 0, self._piece
         return True
 
     # What is answered
@@ -262,11 +274,13 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to what waits: another request, or the end."""
+        if self._lingers:
+            return  # it is counted
         self.server_state.total_requests += 1
         if self not in self.connections:
             return  # it is lost
         if self.transport.is_closing():
-            self.timer.set(time.perf_counter() + self.limits.send_timeout_s)
+            self._watch_taking()
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -279,7 +293,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Make whoever answers wait: the client does not read. It must go on in time."""
         super().pause_writing()
-        self.timer.set(time.perf_counter() + self.limits.send_timeout_s)
+        self._watch_taking()
 
     def resume_writing(self) -> None:
         """Let whoever answers go on."""
@@ -296,12 +310,19 @@ class Connection(HttpToolsProtocol):
         if self.is_answering():
             at_s = self.answer_by_s()
             if self._awaits_body():
-                at_s = min(at_s, now_s + limits.body_idle_timeout_s)
+                at_s = min(at_s, self._rest_by_s(now_s))
         elif not self._receiving:
             at_s = now_s + self.timeout_keep_alive
         else:
-            at_s = now_s + (limits.header_timeout_s if self._in_head else limits.body_idle_timeout_s)
+            at_s = now_s + limits.header_timeout_s if self._in_head else self._rest_by_s(now_s)
         self.timer.set(at_s)
+
+    def _rest_by_s(self, now_s: float) -> float:
+        """Return when more of the body must have come: none may take for ever, however it drips."""
+        limits = self.limits
+        if not self._body_by_s:
+            self._body_by_s = now_s + limits.request_timeout_s
+        return min(now_s + limits.body_idle_timeout_s, self._body_by_s + self._body_bytes / SLOWEST)
 
     def answer_by_s(self) -> float:
         """Return when the answer must be complete; here the application sees to that itself."""
@@ -318,7 +339,7 @@ class Connection(HttpToolsProtocol):
     def expired(self) -> None:
         """Close the connection, whose time has come; a request that has begun is told so."""
         if self.transport.is_closing() or self.flow.write_paused or self.transport.get_write_buffer_size():
-            self.transport.abort()  # closing waits for a client that does not read
+            self._look_at_taking()  # closing waits for a client that does not read
         elif self.flow.read_paused and self._refusal is None:
             self.timer.set(time.perf_counter() + self.limits.body_idle_timeout_s)  # it waits for us
         elif self._receiving and self._refusal is None and not self._answered_early():
@@ -326,10 +347,45 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _watch_taking(self) -> None:
+        self._taking.begin()
+        self.timer.set(time.perf_counter() + self.limits.send_timeout_s / LOOKS)
+
+    def _look_at_taking(self) -> None:
+        """Close the connection if its client has taken nothing for too long."""
+        may_rest_s = self.limits.send_timeout_s
+        left_s = may_rest_s - self._taking.resting_s(may_rest_s)
+        if left_s > 0:
+            self.timer.set(time.perf_counter() + min(left_s, may_rest_s / LOOKS))
+        else:
+            self.transport.abort()
+
     def _answered_early(self) -> bool:
         return not self._in_head and self.cycle is not None and self.cycle.response_complete
 
     # Refusals
+
+    def shutdown(self) -> None:
+        """Take no more requests: the server ends. What was taken is answered, what was begun is told."""
+        if self._refusal is not None:
+            return
+        if self._receiving and self._in_head:
+            self._refuse(ending())
+        elif self._receiving and self._answered_early():
+            self.linger()
+        else:
+            super().shutdown()
+
+    def give_up(self) -> None:
+        """Wait no longer for the rest of a request: the time to end has come. Its client is told.
+
+        Those behind the one that is answered are not begun, which the end of the connection tells.
+        """
+        if self.pipeline and self.answering is not None:
+            self.pipeline.clear()
+            self.answering.keep_alive = False
+        if self._refusal is None and self._receiving and not self._answered_early():
+            self._refuse(ending())
 
     def _refuse(self, refusal: RefusedError) -> None:
         """End the connection with ``refusal``, after the answers to what came before it."""
@@ -350,7 +406,7 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         begun = cycle is not None and not cycle.response_complete and cycle.response_started
         if not begun and not self._answered_early():
-            self.transport.write(self._rendered(refusal))
+            self.transport.write(refusal.rendered(self.server_state.default_headers))
         if self.transport.can_write_eof():
             # What has not been read when a socket is closed makes the client lose what it was told.
             self.transport.write_eof()
@@ -365,21 +421,11 @@ class Connection(HttpToolsProtocol):
 
         What has not been read when a socket is closed makes the client lose what it was told.
         """
-        if not self._receiving or not self.transport.can_write_eof():
+        if not self._receiving or self.transport.is_closing() or not self.transport.can_write_eof():
             return False
         self.server_state.total_requests += 1
-        self._refusal = RefusedError(400, "It was answered before it was complete.")
+        self._refusal, self._lingers = RefusedError(400, "It was answered before it was complete."), True
+        self.flow.resume_reading()
         self.transport.write_eof()
         self.timer.set(time.perf_counter() + LINGER_S)
         return True
-
-    def _rendered(self, refusal: RefusedError) -> bytes:
-        body = OPENAI_CHAT.error(ServerError(ErrorKind.INVALID_REQUEST, refusal.message), "")
-        told: list[tuple[bytes, bytes]] = [
-            *self.server_state.default_headers,
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        lines = [b"%b: %b\r\n" % each for each in told]
-        return b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body])

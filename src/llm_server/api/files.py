@@ -59,7 +59,7 @@ class Files(Protocol):
         ...
 
     async def page(self, query: FileQuery) -> Sequence[StoredFile]:
-        """Return files; ``query.now`` is set there."""
+        """Return files; ``query.now`` is set there. ``NOT_FOUND`` when ``query.after`` is none."""
         ...
 
     async def content(self, tenant: str, file_id: str) -> tuple[StoredFile, AsyncGenerator[bytes, None]]:
@@ -110,7 +110,7 @@ def _reading(routes: APIRouter, files: Files) -> None:
         query = FileQuery(
             tenant=tenant_of(request),
             purpose=purpose,
-            after=after,
+            after=after or None,
             limit=limit + 1,
             ascending=order == "asc",
             now=0,

@@ -1,8 +1,9 @@
 """The hot lane: hot routes served by the connection itself, without what ASGI costs.
 
-The same endpoints answer; only the transport differs. A plain call goes the short way; any other has one task.
-There is one write per answer or piece of a stream. Whatever is unusual goes through ASGI as without a lane: other
-paths and methods, HTTP/1.0, ``Expect``, an upgrade, and requests that come before the one before them is answered.
+The same endpoints answer; only the transport differs. A plain call goes the short way; any other has a task.
+There is one write per answer or piece of a stream. Whatever is unusual goes through ASGI as without a lane:
+other paths and methods, HTTP/1.0, ``Expect``, an upgrade, and requests that come before the one before them
+is answered.
 """
 
 import logging
@@ -81,6 +82,7 @@ class Lane(Connection):
 
     def on_headers_complete(self) -> None:
         """Take a request to a hot route; leave others to ASGI."""
+        self._head = None  # this one is another, and may be the last
         headers = headers_of(self.headers)
         if not self.check_head(headers):
             return
@@ -220,7 +222,7 @@ class Exchange(RequestResponseCycle):
     def complete(self) -> None:
         """Begin to answer, if that was not refused."""
         if self._task is None:
-            parts = self._parts
+            parts, self._parts = self._parts, []  # an idle connection keeps its last exchange
             self._answer(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _answer(self, body: bytes) -> None:

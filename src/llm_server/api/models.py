@@ -47,6 +47,10 @@ def _anthropic(model: ModelInfo) -> AnthropicModel:
 
 def _page(models: Sequence[ModelInfo], limit: int, after: str | None, before: str | None) -> AnthropicModels:
     ids = [model.id for model in models]
+    for param, place in (("after_id", after), ("before_id", before)):
+        if place and place not in ids:
+            message = f"{param}: there is no model '{place[:128]}'. GET /v1/models lists all."
+            raise ServerError(ErrorKind.NOT_FOUND, message, param=param)
     first = ids.index(after) + 1 if after in ids else 0
     last = ids.index(before) if before in ids else len(ids)
     chosen = models[max(first, last - limit) : last] if before in ids else models[first : first + limit]

@@ -57,7 +57,7 @@ class Schemas(Protocol):
         ...
 
     async def page(self, after: str, limit: int) -> Sequence[RegisteredSchema]:
-        """Return up to ``limit`` schemas in order of id, with ids above ``after``."""
+        """Return up to ``limit`` schemas in order of id, with ids above ``after``; ``NOT_FOUND`` for it."""
         ...
 
     async def remove(self, schema_id: str, version: int | None = None) -> int:
@@ -74,7 +74,7 @@ class Schemas(Protocol):
 
 
 def to_raw(value: Any, param: str) -> Raw:
-    """Return JSON as bytes; ``INVALID_REQUEST`` for text that is not Unicode (half of a surrogate pair)."""
+    """Return JSON as bytes; ``INVALID_REQUEST`` for a number that is too large."""
     try:
         return Raw(msgspec.json.encode(value))
     except (UnicodeEncodeError, OverflowError, RecursionError) as error:
@@ -199,8 +199,6 @@ def _number(version: str) -> int | None:
 
 def _draft(body: Described, schema_id: str = "") -> SchemaDraft:
     examples = None if body.examples is None else [to_raw(each, "examples") for each in body.examples]
-    for param, text in (("name", body.name), ("description", body.description)):
-        to_raw(text, param)
     return SchemaDraft(
         schema=to_raw(body.schema_, "schema"),
         id=schema_id,

@@ -9,12 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from llm_server.api.body import too_large
 from llm_server.api.config import ApiConfig
 from llm_server.api.endpoint import Endpoint
 from llm_server.api.headers import course, retry
 from llm_server.api.identity import IDENTITY, request_id
 from llm_server.contract import ErrorKind, ServerError
 from llm_server.wire import ANTHROPIC_MESSAGES, OPENAI_CHAT
+from llm_server.wire.structure import check_structure
 
 _KINDS = {
     401: ErrorKind.UNAUTHENTICATED,
@@ -79,26 +81,50 @@ class Server(FastAPI):
             scope = {**scope, "path": canonical(scope["path"]), IDENTITY: identity}
             send = _named(send, identity)
             if (scope["method"], scope["path"]) != _UPLOADS:
-                receive = _limited(receive)
+                receive = _strict(receive)
         await super().__call__(scope, receive, send)
 
 
-def _limited(receive: Receive) -> Receive:
-    """Return ``receive`` that refuses a body above :data:`MAX_CONTROL_BYTES`; others' events pass."""
+class _BodyError(HTTPException):
+    """A body that is refused. FastAPI lets only this kind of error out of its reading of bodies."""
+
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(error.kind.status, error.message)
+        self.error = error
+
+
+def _strict(receive: Receive) -> Receive:
+    """Return ``receive`` that refuses a body as hot routes do, above :data:`MAX_CONTROL_BYTES` too.
+
+    FastAPI's own reading takes the last of several equal names, and ``NaN``.
+    """
+    parts: list[bytes] = []
     size = 0
 
-    async def limited() -> Message:
+    async def strict() -> Message:
         nonlocal size
         message = await receive()
-        size += len(message.get("body", b""))
+        part: bytes = message.get("body", b"")
+        size += len(part)
         if size > MAX_CONTROL_BYTES:
-            # FastAPI lets only this kind of error out of its reading of bodies.
-            raise HTTPException(
-                413, f"The request body is larger than the limit of {MAX_CONTROL_BYTES} bytes."
-            )
+            raise _BodyError(too_large(MAX_CONTROL_BYTES))
+        parts.append(part)
+        if size and message["type"] == "http.request" and not message.get("more_body", False):
+            _check(b"".join(parts))
+            parts.clear()
         return message
 
-    return limited
+    return strict
+
+
+def _check(body: bytes) -> None:
+    try:
+        fault = check_structure(body)
+    except ServerError as error:
+        raise _BodyError(error) from None
+    if fault:
+        message = f"The body is not valid JSON: {fault}."
+        raise _BodyError(ServerError(ErrorKind.INVALID_REQUEST, message))
 
 
 def canonical(path: str) -> str:
@@ -140,6 +166,8 @@ async def _on_server_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error, _BodyError):
+        return _answer(request, error.error)
     kind = _KINDS.get(error.status_code, ErrorKind.INVALID_REQUEST)
     path = request.scope["path"][:128]
     messages = {

@@ -151,7 +151,6 @@ def _call(body: shapes.StructuredRequest) -> ChatCall:
     if body.schema_version is not None and body.schema_id is None:
         raise _invalid("schema_version", "needs a 'schema_id'.")
     turns = body.messages or [shapes.Turn(role="user", content=body.prompt or "")]
-    to_raw([turn.content for turn in turns], "messages")
     return ChatCall(
         model=body.model,
         messages=tuple(Message(Role(turn.role), (Text(turn.content),)) for turn in turns),

@@ -3,16 +3,26 @@
 import asyncio
 import gc
 import os
+import pickle
 import signal
 import socket
 import sys
+import time
 from types import FrameType
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+if TYPE_CHECKING:  # a terminal program starts fast: only a process that serves needs it
+    from llm_server.api.connection import Connection
+
 GARBAGE_AFTER = 20_000
 """Objects made and not freed since the last time, after which the collector looks through the youngest."""
+
+
+CLOSING_S = 60
+"""Seconds that a worker has, after the drain's time, to close what stands behind the application."""
 
 
 class Draining(uvicorn.Server):
@@ -52,6 +62,19 @@ class Draining(uvicorn.Server):
         self.force_exit = False
 
     async def _wait_tasks_to_complete(self) -> None:
+        """Wait for all connections' ends; what is not at its end in time is told of it.
+
+        uvicorn cancels the tasks that are left. A request that is not complete need not have one.
+        """
+        try:
+            await self._drained()
+        finally:
+            for connection in list(self.server_state.connections):
+                cast("Connection", connection).give_up()
+
+    async def _drained(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.shutdown()  # also those that were accepted last, when others were told
         drained = asyncio.ensure_future(super()._wait_tasks_to_complete())
         told_twice = asyncio.ensure_future(self._told_twice.wait())
         try:
@@ -65,6 +88,29 @@ class Draining(uvicorn.Server):
 
 class _Worker(multiprocess.Process):
     """A worker process that drains like a server that is alone."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._asked_s: float | None = None
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Whether it runs, and has not failed for ``timeout`` seconds to answer.
+
+        uvicorn waits for the answer, and meanwhile neither hears a signal nor sees that another has died.
+        """
+        if not self.process.is_alive():
+            return False
+        now_s = time.monotonic()
+        try:
+            while self.parent_conn.poll():
+                self.parent_conn.recv()
+                self._asked_s = None
+            if self._asked_s is None:
+                self.parent_conn.send(b"ping")
+                self._asked_s = now_s
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return False
+        return now_s - self._asked_s < timeout
 
     @property
     def server(self) -> uvicorn.Server:
@@ -87,6 +133,15 @@ class Workers(multiprocess.Multiprocess):
             listener.close()
         signal.signal(signal.SIGINT, self._hurry)
         super().terminate_all()
+
+    def join_all(self) -> None:
+        """Wait for the workers' ends; one that does not come to it is killed."""
+        until_s = time.monotonic() + (self.config.timeout_graceful_shutdown or 0) + CLOSING_S
+        for worker in self.processes:
+            worker.process.join(max(0.0, until_s - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+        super().join_all()
 
     def _hurry(self, _signal: int, _frame: FrameType | None) -> None:
         """Pass a second SIGINT on: the workers hear of one only if it came from their terminal."""

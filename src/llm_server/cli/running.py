@@ -21,7 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from llm_server.cli.announcing import announce
 from llm_server.cli.draining import Draining, Workers
 from llm_server.cli.failure import CommandError
-from llm_server.cli.limits import raise_open_files
+from llm_server.cli.limits import give_memory_back, raise_open_files
 from llm_server.settings import Loaded, ServerConfig, Settings
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to replace, not to listen on
@@ -53,6 +53,7 @@ def build(values: Mapping[str, Any], metrics_dir: Path | None = None) -> Any:
     # The composition root imports everything: only a process that serves pays for it.
     from llm_server.app import process
 
+    give_memory_back()
     application = process(Settings.model_validate(values), metrics_dir=metrics_dir)
     raise_open_files()  # by now there is a log that tells of it
     return application

@@ -129,8 +129,15 @@ class Registry:
         )
 
     async def page(self, after: str, limit: int) -> tuple[RegisteredSchema, ...]:
-        """Return up to ``limit`` schemas in order of id, with ids above ``after``."""
-        return await (await self._store()).page(after, limit)
+        """Return up to ``limit`` schemas in order of id, with ids above ``after``, empty for the first.
+
+        Raises:
+            ServerError: ``NOT_FOUND`` when ``after`` never was a schema; a deleted one keeps its place.
+        """
+        store = await self._store()
+        if after and await store.find(after) is None:
+            raise _unknown(f"There is no schema '{after[:MAX_ID]}'.", "after")
+        return await store.page(after, limit)
 
     async def remove(self, schema_id: str, version: int | None = None) -> int:
         """Delete a version, or all: kept, but no longer found. Return how many; ``NOT_FOUND`` if none."""
@@ -229,5 +236,5 @@ def slug(name: str, schema: Schema) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_ID].rstrip("-") or f"schema-{schema.id[:12]}"
 
 
-def _unknown(message: str) -> ServerError:
-    return ServerError(ErrorKind.NOT_FOUND, message, param="schema_id")
+def _unknown(message: str, param: str = "schema_id") -> ServerError:
+    return ServerError(ErrorKind.NOT_FOUND, message, param=param)

@@ -1,5 +1,6 @@
 """Files as callers use them: their limits, names, ends and owners."""
 
+import time
 from typing import Any
 
 import pytest
@@ -47,6 +48,54 @@ async def test_whatever_pieces_it_comes_in_a_file_is_kept_in_pieces_of_one_size(
     assert b"".join(stored) == b"".join(data)
     assert all(len(piece) == PIECE_BYTES for piece in stored[:-1])
     assert file.size == sum(pieces)
+
+
+async def test_a_place_in_the_list_is_a_file_or_was_one_lately() -> None:
+    kept = Kept(retention_days=2)
+    first, second = await kept.put(b"1"), await kept.put(b"2")
+    kept.now = time.time()
+
+    async def after(file_id: str, tenant: str = "") -> list[str]:
+        query = FileQuery(tenant=tenant, purpose=None, after=file_id, limit=9, ascending=True, now=0)
+        return [each.id for each in await kept.files.page(query)]
+
+    digits = first.id.removeprefix("file-")
+    nonsense = [
+        "x",
+        "file-",
+        digits,
+        f"batch_{digits}",
+        f"file-{digits}0",
+        f"file-{digits[:-1]}g",
+        first.id.upper(),
+    ]
+    strangers = [f"file-{'0' * 32}", f"file-{'f' * 32}", f"file-{'0' * 12}{digits[12:]}"]
+    for each in nonsense + strangers:
+        error = await refused(ErrorKind.NOT_FOUND, after(each))
+        assert error.param == "after"
+    await kept.files.remove("", first.id)
+    kept.store._files.clear()
+    kept.now += 29 * 86_400
+    assert await after(first.id) == []
+    kept.now += 2 * 86_400
+    await refused(ErrorKind.NOT_FOUND, after(second.id))
+
+
+async def test_whoever_deletes_what_is_listed_comes_to_the_end() -> None:
+    kept = Kept()
+    kept.now = time.time()
+    for at in range(5):
+        await kept.put(b"%d" % at)
+    gone, after = 0, None
+    while True:
+        query = FileQuery(tenant="", purpose=None, after=after, limit=2, ascending=False, now=0)
+        page = await kept.files.page(query)
+        if not page:
+            break
+        for each in page:
+            await kept.files.remove("", each.id)
+            gone, after = gone + 1, each.id
+    assert gone == 5
 
 
 async def test_a_file_has_a_largest_size() -> None:

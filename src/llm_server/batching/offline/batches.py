@@ -102,8 +102,11 @@ class Batches:
         return found
 
     async def page(self, tenant: str, after: str | None, limit: int) -> Sequence[Batch]:
-        """Return batches, newest first, after the batch ``after``."""
-        return await (await self._stores())[1].page(tenant, after, limit)
+        """Return batches, newest first, after the batch ``after``; ``NOT_FOUND`` if there is none."""
+        store = (await self._stores())[1]
+        if after is not None and await store.find(tenant, after) is None:
+            raise _unknown(after, "after")
+        return await store.page(tenant, after, limit)
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
         """Have a batch given up; what is finished of it stays. ``CONFLICT`` when it is over already."""
@@ -157,5 +160,5 @@ def seconds(window: str) -> int:
     return length_s
 
 
-def _unknown(batch_id: str) -> ServerError:
-    return ServerError(ErrorKind.NOT_FOUND, f"There is no batch '{batch_id[:64]}'.", param="batch_id")
+def _unknown(batch_id: str, param: str = "batch_id") -> ServerError:
+    return ServerError(ErrorKind.NOT_FOUND, f"There is no batch '{batch_id[:64]}'.", param=param)

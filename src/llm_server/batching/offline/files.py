@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 import msgspec
 
 from llm_server.batching.offline.config import BatchesConfig
-from llm_server.batching.offline.names import new_id
+from llm_server.batching.offline.names import made_at_s, new_id
 from llm_server.batching.offline.working import DAY_S
 from llm_server.contract import ErrorKind, FileQuery, FileStore, ServerError, StoredFile
 from llm_server.contract.batches import PIECE_BYTES
@@ -14,6 +14,8 @@ from llm_server.contract.batches import PIECE_BYTES
 PURPOSE = "batch"
 """What files may be uploaded for."""
 MAX_NAME = 255
+LONGEST_S = 30 * DAY_S
+"""How long a caller may have a file kept, whatever the retention is."""
 
 
 class Files:
@@ -63,8 +65,23 @@ class Files:
         return found
 
     async def page(self, query: FileQuery) -> Sequence[StoredFile]:
-        """Return files; ``query.now`` is set here."""
+        """Return files; ``query.now`` is set here.
+
+        Raises:
+            ServerError: ``NOT_FOUND`` when ``query.after`` is no file. One that was deleted or expired since
+                it was listed keeps its place, so that whoever deletes what is listed comes to the end.
+        """
+        if query.after is not None and not self._may_be_gone(query.after):
+            store = await self._store()
+            if await store.find(query.tenant, query.after) is None:
+                raise unknown(query.after, "after")
         return await (await self._store()).page(msgspec.structs.replace(query, now=int(self._clock())))
+
+    def _may_be_gone(self, file_id: str) -> bool:
+        made_s, now_s = made_at_s("file-", file_id), self._clock()
+        longest_s = max(self._config.retention_days * DAY_S, LONGEST_S)
+        # Another server, whose clock is not this one's, may have made it.
+        return made_s is not None and now_s - longest_s <= made_s <= now_s + DAY_S
 
     async def content(self, tenant: str, file_id: str) -> tuple[StoredFile, AsyncGenerator[bytes, None]]:
         """Return a file and what is in it; ``NOT_FOUND`` as :meth:`show`."""
