@@ -65,6 +65,7 @@ class Observed:
             if ctx.wasted is not _NOTHING:
                 usage += ctx.wasted
             self._observer.finished(ctx, usage, error)
+            error = None  # its traceback holds this frame: a cycle, left to the garbage collector
 
 
 def _cancelled(ctx: Context) -> ServerError:
