@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -34,6 +35,10 @@ _log = logging.getLogger(__name__)
 
 ASIDE_BYTES = 1024 * 1024
 """Bodies from this size on are read in a thread: that takes milliseconds, in which others are served."""
+
+
+_ASIDE = ThreadPoolExecutor(1, "reading")
+"""One thread, whoever waits: parsers hold the lock of the interpreter, and several would leave the loop little."""
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -130,7 +135,8 @@ class Endpoint:
             if len(body) < ASIDE_BYTES:
                 call = self._decoded(body, headers, ctx)
             else:
-                call = await asyncio.to_thread(self._decoded, body, headers, ctx)
+                loop = asyncio.get_running_loop()
+                call = await loop.run_in_executor(_ASIDE, self._decoded, body, headers, ctx)
         except (ServerError, asyncio.CancelledError) as error:
             self.unheard(error if isinstance(error, ServerError) else _reason(ctx), ctx)
             raise

@@ -86,6 +86,7 @@ class Observed:
                 error = error or ServerError(ErrorKind.CLIENT_CLOSED, "The client left.")
                 await answers.aclose()
             self.finished(ctx, usage, error)
+            error = None  # its traceback holds this frame: a cycle, left to the garbage collector
 
     def first_content(self, ctx: Context) -> None:
         """Report the first content."""

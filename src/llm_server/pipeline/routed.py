@@ -176,9 +176,10 @@ class Routed:
 
     def _trip(self, request: Request) -> Trip:
         if request.trip is None:
+            call = request.call  # the request itself would be a cycle, left to the garbage collector
 
             def replan(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-                return self._strategy.plan(request.call, targets, self._facts).attempts
+                return self._strategy.plan(call, targets, self._facts).attempts
 
             request.trip = Trip(request.route, request.targets, request.ctx, self._ledger, replan)
         return request.trip

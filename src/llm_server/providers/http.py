@@ -201,8 +201,8 @@ class HttpProvider:
             async with sending as response:
                 if attempt is not None:
                     self._note(response.headers, attempt)
-                if started is not None and started.failure is not None:
-                    raise started.failure
+                if started is not None:
+                    started.check()
                 if not 200 <= response.status < 300:
                     raise await self._refused(response)
                 if call.stream:

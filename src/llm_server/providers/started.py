@@ -74,9 +74,18 @@ class Started:
     def sending(self) -> Sending:
         """Return what was sent, or is to be; raises what kept it from being encoded."""
         if self._sending is None:
-            assert self.failure is not None
-            raise self.failure
+            self.check()
+        assert self._sending is not None
         return self._sending
+
+    def check(self) -> None:
+        """Raise what was wrong with the answer, if anything was."""
+        failure, self.failure = self.failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame
 
     def rest(self) -> Events:
         """Return what is left, by the ordinary way; nothing that comes from now on is taken here."""
