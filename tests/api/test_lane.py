@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import weakref
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -175,17 +176,22 @@ async def test_nothing_is_kept_of_a_request_by_a_connection_that_idles_or_is_gon
     cycles: list[weakref.ref[RequestResponseCycle]] = []
     lost = asyncio.Event()
     complete, end = Connection.on_response_complete, Connection.connection_lost
+    exchanged = lane.Lane.exchanged
 
-    def completing(self: Connection) -> None:
-        assert self.answering is not None
-        cycles.append(weakref.ref(self.answering))
-        complete(self)
+    def noting(after: Callable[[Any], None]) -> Callable[[Any], None]:
+        def completing(self: Connection) -> None:
+            assert self.answering is not None
+            cycles.append(weakref.ref(self.answering))
+            after(self)
+
+        return completing
 
     def losing(self: Connection, exc: Exception | None) -> None:
         end(self, exc)
         lost.set()
 
-    monkeypatch.setattr(Connection, "on_response_complete", completing)
+    monkeypatch.setattr(Connection, "on_response_complete", noting(complete))
+    monkeypatch.setattr(lane.Lane, "exchanged", noting(exchanged))
     monkeypatch.setattr(Connection, "connection_lost", losing)
     gc.collect()
     gc.disable()

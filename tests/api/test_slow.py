@@ -287,7 +287,7 @@ STALLED = 500
 
 async def test_many_that_stall_disturb_nobody_and_are_closed(serve: Serve) -> None:
     raise_open_files()
-    client = await serve(header_timeout_s=2)
+    client = await serve(header_timeout_s=6)
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(connected(address(client))) for _ in range(STALLED)]
         for wire in wires:

@@ -38,7 +38,7 @@ ASIDE_BYTES = 1024 * 1024
 
 
 _ASIDE = ThreadPoolExecutor(1, "reading")
-"""One thread, whoever waits: parsers hold the lock of the interpreter, and several would leave the loop little."""
+"""One thread for all: parsers hold the lock of the interpreter; several would leave the loop little of it."""
 
 
 class Door(msgspec.Struct, frozen=True):
