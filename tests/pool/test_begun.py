@@ -117,7 +117,7 @@ async def entered(sending: Sending, *, whole: bool) -> list[Any]:
     try:
         async with sending as response:
             found += [response.status, dict(response.headers)]
-            if whole:
+            if whole and response.status == 200:
                 found.append(await response.read())
             else:
                 body = b""
