@@ -99,7 +99,9 @@ async def warm(answer: Talking) -> AsyncIterator[tuple[UpstreamPool, Up]]:
                 return
             it.send(OK)
 
-    rules = QuotaRules(allowances=(Allowance(name="requests", remaining="x-left", reset="x-reset", until=float),))
+    rules = QuotaRules(
+        allowances=(Allowance(name="requests", remaining="x-left", reset="x-reset", until=float),)
+    )
     config = PoolConfig.model_validate({"max_response_bytes": 8192, "breaker": {"consecutive_failures": 50}})
     async with peer(talk) as up:
         pool = open_pool(up.url, config, {}, rules)
