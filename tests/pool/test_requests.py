@@ -72,7 +72,7 @@ def test_heads_are_kept_ready_and_not_without_bound() -> None:
 
 
 def through(coding: str, data: bytes, cuts: list[int], limit_bytes: int = 1 << 20) -> bytes:
-    made = decoder(coding.encode(), limit_bytes)
+    made = decoder(coding, limit_bytes)
     assert made is not None
     out = b""
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]

@@ -8,6 +8,9 @@ from msgspec import Struct
 from llm_server.api.endpoint import Endpoint
 from llm_server.api.wishes import PRIORITY, TIMEOUT
 
+ADMITTED = frozenset({"content-encoding", PRIORITY, TIMEOUT})
+"""Headers, besides the length, for which a request may be refused, or by which it asks for something."""
+
 MAX_DIGITS = 8
 """Digits of a body's length: what is longer does not come in one piece."""
 
@@ -30,8 +33,8 @@ class Head(Struct, frozen=True):
     digits_at: int
     reach: int
     """Bytes from there in which what stands ``after`` must end."""
-    wishes: bool
-    """Whether the caller asks for something by its headers."""
+    admits: bool
+    """Whether its headers must be admitted again for each request."""
 
     def body(self, data: bytes) -> bytes | None:
         """Return the body of the request in ``data``, if that is one whole request with this head."""
@@ -59,5 +62,5 @@ def learned(data: bytes, endpoint: Endpoint, headers: Mapping[str, str]) -> Head
         after=after,
         digits_at=len(before),
         reach=MAX_DIGITS + len(after),
-        wishes=TIMEOUT in headers or PRIORITY in headers,
+        admits=not ADMITTED.isdisjoint(headers),
     )

@@ -65,7 +65,7 @@ class Lane(Connection):
         if head is not None and body is not None:
             self.cycle = self.answering = exchange = Exchange(self, head.endpoint, keep_alive=True)
             exchange.again(head, body)
-            if not exchange.response_complete:
+            if not exchange.response_complete and not self.flow.write_paused:
                 self.timer.set(exchange.deadline_s)
             return
         before = self.answering
@@ -185,6 +185,7 @@ class Exchange(RequestResponseCycle):
         self._size = 0
         self._short: ShortReply | None = None
         self._task: Task[None] | None = None
+        self._stepped = False
         self.keep_alive = keep_alive
         self.disconnected = self.response_started = self.response_complete = False
 
@@ -195,11 +196,14 @@ class Exchange(RequestResponseCycle):
 
     def again(self, head: Head, body: bytes) -> None:
         """Take a whole request whose head has been taken before."""
-        if head.wishes:
-            self.begin(head.headers)
         self.headers = head.headers
+        if head.admits:
+            self.begin(head.headers)
         if self._task is None:
-            self._answer(body)
+            if len(body) > self.endpoint.limit_bytes:
+                self._refuse(too_large(self.endpoint.limit_bytes))
+            else:
+                self._answer(body)
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Take the headers; a refusal is answered at once, and the body that follows it dropped."""
@@ -268,9 +272,11 @@ class Exchange(RequestResponseCycle):
         self._lane.tasks.add(task)
 
     async def _answered(self, answer: Any) -> None:
+        self._stepped = True
         try:
             await answer
         finally:
+            self._short = None  # which refers to this
             if self._task is not None:
                 self._lane.tasks.discard(self._task)
             if not self.response_complete:
@@ -293,14 +299,14 @@ class Exchange(RequestResponseCycle):
 
     def cancel(self) -> None:
         """Cancel the answer; the context tells why."""
-        if self._short is not None and self._short.is_short():
-            # The ordinary way sees to the end, once it has gone its first step.
-            self._short.turn()
-            self._lane.loop.call_soon(self.cancel)
-        elif self._task is not None and not self._task.done():
-            # One that is cancelled before its first step never comes to its end.
-            self._task.add_done_callback(self._lane.tasks.discard)
+        self.turn()
+        if self._task is None or self._task.done():
+            return
+        if self._stepped:
             self._task.cancel()
+        else:
+            # A task that is cancelled before its first step never comes to its end, nor does what was begun.
+            self._lane.loop.call_soon(self.cancel)
 
     # The sink
 

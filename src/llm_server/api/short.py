@@ -46,17 +46,27 @@ class ShortReply(Reply):
             assert encoder is not None
             if data := encoder.encode(answer):
                 self._put(data)
-        else:
-            self._leave()
-            self._done = True
-            self._prompt.put_whole(self._lines(JSON), self._codec.whole(self.call, answer))
+            return
+        self._leave()
+        try:
+            body = self._codec.whole(self.call, answer)
+            lines = self._lines(JSON)
+        except Exception as error:  # noqa: BLE001 - the ordinary way tells the caller
+            self.turned(_failed(error))
+            return
+        self._done = True
+        self._prompt.put_whole(lines, body)
 
     def end(self) -> None:
         """Write the end of a stream."""
         self._leave()
         encoder = self._encoder
         assert encoder is not None
-        data = encoder.end()
+        try:
+            data = encoder.end()
+        except Exception as error:  # noqa: BLE001 - the ordinary way tells the caller
+            self.turned(_failed(error))
+            return
         if not self._begun:
             self._put(data)
             data = b""
@@ -108,6 +118,14 @@ class ShortReply(Reply):
         return lines or headers.written(self._told(content_type))
 
 
+async def _failed(error: Exception) -> Events:
+    """Raise ``error``, where the ordinary way looks for answers."""
+    nothing: tuple[Answer, ...] = ()
+    for answer in nothing:  # what makes this a generator
+        yield answer
+    raise error
+
+
 class Awaited:
     """Waits for the whole answer of a call that was begun; see :class:`llm_server.contract.Taker`."""
 
@@ -138,7 +156,7 @@ class Awaited:
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
-            answer = None
+            answer = None if self._answer.cancelled() else self._answer.result()
         if answer is not None:
             yield answer
             return

@@ -1,7 +1,9 @@
 """Tell an observer what happens to each request."""
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
 
 from llm_server.contract import (
     Answer,
@@ -22,6 +24,8 @@ from llm_server.contract import (
 )
 from llm_server.contract.answers import CONTENT
 
+_log = logging.getLogger(__name__)
+
 _NOTHING = Context(request_id="").wasted
 """What a context holds before anything was wasted."""
 
@@ -31,7 +35,7 @@ class Observed:
 
     A request whose answer was not taken to its end, because the caller left, ends as ``CLIENT_CLOSED``; one
     cancelled after its deadline as ``DEADLINE``, cancelled otherwise (the server stops) as ``UNAVAILABLE``;
-    any exception but ``ServerError`` as ``INTERNAL``.
+    any exception but ``ServerError`` as ``INTERNAL``. An observer that raises hurts no request.
     """
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
@@ -50,7 +54,7 @@ class Observed:
         if begun is None:
             return None
         watch.inner = begun
-        self._observer.started(ctx)
+        _tell(self._observer.started, ctx)
         return watch
 
     async def _watched(
@@ -60,7 +64,7 @@ class Observed:
         usage, seen, ended = _NOTHING, False, False
         error: ServerError | None = None
         if watch is None:
-            self._observer.started(ctx)
+            _tell(self._observer.started, ctx)
         else:
             usage, seen = watch.usage, watch.seen
         answers = rest or self._handler(call, ctx)
@@ -68,7 +72,7 @@ class Observed:
             async for answer in answers:
                 if not seen and _is_content(answer):
                     seen = True
-                    self._observer.first_content(ctx)
+                    self.first_content(ctx)
                 usage = _usage(answer) or usage
                 yield answer
             ended = True
@@ -90,13 +94,13 @@ class Observed:
 
     def first_content(self, ctx: Context) -> None:
         """Report the first content."""
-        self._observer.first_content(ctx)
+        _tell(self._observer.first_content, ctx)
 
     def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
         """Report the end, with all tokens that were used."""
         if ctx.wasted is not _NOTHING:
             usage += ctx.wasted
-        self._observer.finished(ctx, usage, error)
+        _tell(self._observer.finished, ctx, usage, error)
 
 
 class _Watch:
@@ -130,7 +134,15 @@ class _Watch:
         self._taker.turn()
 
     def rest(self) -> Events:
+        del self._taker  # which refers to this
         return self._observed._watched(self._call, self._ctx, self, self.inner.rest())
+
+
+def _tell(report: Callable[..., None], *what: object) -> None:
+    try:
+        report(*what)
+    except Exception:  # noqa: BLE001 - who only listens must not fail a request, nor what was begun for it
+        _log.exception("an observer failed")
 
 
 def _cancelled(ctx: Context) -> ServerError:

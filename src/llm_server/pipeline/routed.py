@@ -68,7 +68,7 @@ class Routed:
         """Begin the first attempt, if nothing on its route has a limit of time or runs beside it."""
         try:
             request = self._planned(call, ctx)
-        except ServerError:
+        except Exception:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
             return None
         route, target = request.route, request.target
         if route.hedge is not None or _is_limited(route):
@@ -76,9 +76,13 @@ class Routed:
         leg = Leg(self, request, taker)
         ctx.attempts.append(noted(target, self._clock()))
         sent = call if call.model == target.model else call.addressed(target.model)
-        begun = self._begins[target.provider](sent, ctx, leg)
+        begun = None
+        try:
+            begun = self._begins[target.provider](sent, ctx, leg)
+        finally:
+            if begun is None:
+                ctx.attempts.pop()
         if begun is None:
-            ctx.attempts.pop()
             return None
         leg.inner = begun
         return leg
@@ -246,6 +250,7 @@ class Leg:
 
     def rest(self) -> Events:
         """Return the rest of this attempt, and those after it."""
+        del self._taker  # which refers to this
         return self._routed._course(self.request.call, self.request.ctx, self, self.inner.rest())
 
     def _last(self) -> Taker:

@@ -52,8 +52,8 @@ class Exchange:
         self.sent_s = now_s = admission.now()
         try:
             begun = self._transport.begin(self._request, ctx.deadline_s - now_s, listener, whole=whole)
-        except ServerError:
-            begun = None  # whoever enters is told
+        except Exception:  # noqa: BLE001 - whoever enters is told
+            begun = None
         if begun is None:
             admission.gate.leave()
             return False

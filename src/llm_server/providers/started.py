@@ -13,7 +13,6 @@ from llm_server.contract import (
     Dialect,
     Events,
     Sending,
-    ServerError,
     StreamDecoder,
     Taker,
 )
@@ -63,7 +62,7 @@ class Started:
         """Encode and send; turn if that cannot be done now."""
         try:
             self._sending = sending = self._ways.sent(self._call, self._ctx)
-        except ServerError as error:
+        except Exception as error:  # noqa: BLE001 - the ordinary way raises it where everybody hears of it
             self.failure = error
             self._turn()
             return
@@ -90,6 +89,7 @@ class Started:
     def rest(self) -> Events:
         """Return what is left, by the ordinary way; nothing that comes from now on is taken here."""
         self._turned = True
+        del self._taker  # which refers to this
         return self._ways.asked(self._call, self._ctx, self)
 
     def _whole(self) -> None:

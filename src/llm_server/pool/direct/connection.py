@@ -165,9 +165,11 @@ class Connection(Reading, asyncio.Protocol):
             self._transport.abort()
             return
         self._heard = True
-        before = answer.buffered
+        before, headless = answer.buffered, not answer.status
         self._read(answer, data)
         if self._fault is not None:
+            if headless:
+                answer.status = 0  # nobody has seen it
             self._end(self._fault)
         elif answer.status == 408 and gives_up(408, answer.headers) and self._closing_already():
             answer.unheard = True
@@ -221,6 +223,8 @@ class Connection(Reading, asyncio.Protocol):
         if answer.whole:
             if answer.buffered > self._config.max_response_bytes:
                 self._end(too_large(self._config.max_response_bytes))
+            elif answer.status != 200:
+                self._wake(answer)  # a refusal is not read to its end
             return
         if answer.buffered > PAUSE_BYTES and not answer.paused:
             answer.paused = True
@@ -238,7 +242,7 @@ class Connection(Reading, asyncio.Protocol):
             self._end(not_http(f"more than {self._config.max_header_bytes} bytes between parts of the body"))
             return
         self._due_s = self._loop.time() + self._idle_s
-        if not answer.whole:
+        if not answer.whole or answer.status != 200:
             self._wake(answer)
 
     def _finish(self, answer: Answer) -> None:

@@ -72,7 +72,8 @@ class Exchange(Answer):
             await self._send(message, connections.take(now), now)
         elif not self.status and self.failure is None:
             await self._heard()
-        while self.failure is not None:
+        # What failed after its head had come is told to whoever reads: there may be a part of it to read.
+        while self.failure is not None and (self.unheard or not self.status):
             if not self.unheard:
                 raise self.failure
             connections.resent += 1

@@ -72,12 +72,13 @@ class Passage(NamedTuple):
 class Passages:
     """Passes on bodies of which only the model's name and names of fields change; how is remembered.
 
-    That depends on the fields' names, the model and the server; only messages are looked into.
+    That depends on the fields' names, the model, what it refuses and the server; of the values only messages
+    are looked into.
     """
 
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
-        self._known: dict[tuple[str, ...], Passage | None] = {}
+        self._known: dict[tuple[Set[str], tuple[str, ...]], Passage | None] = {}
 
     def request(self, call: Call, facts: Facts) -> HttpRequest | None:
         """Return ``call`` as a request that :func:`encode` would make too; nothing if that has to."""
@@ -86,8 +87,8 @@ class Passages:
         if call.dialect != "openai" or not call.raw:
             return None
         fields: Fields = _READ_FIELDS.decode(call.raw)
-        names = call.model, *fields
-        passage = self._known[names] if names in self._known else self._learned(names, facts)
+        key = facts.refuses, (call.model, *fields)
+        passage = self._known[key] if key in self._known else self._learned(*key)
         messages = fields["messages"]
         if passage is None or patched_messages(messages, self._quirks, []) is not messages:
             return None
@@ -96,12 +97,12 @@ class Passages:
             fields[new] = fields.pop(old)
         return HttpRequest(path=passage.path, body=_encode(fields))
 
-    def _learned(self, names: tuple[str, ...], facts: Facts) -> Passage | None:
+    def _learned(self, refuses: Set[str], names: tuple[str, ...]) -> Passage | None:
         model, *fields = names
         quirks = self._quirks
         renames = tuple((old, new) for old, new in quirks.chat_renames.items() if old in fields)
         written = {*fields, *(new for _, new in renames)} - {old for old, _ in renames}
-        changed = _OWN_WORDS | facts.refuses | quirks.refuses | {"stream_options"}
+        changed = _OWN_WORDS | refuses | quirks.refuses | {"stream_options"}
         passage = None
         if (
             changed.isdisjoint({*fields, *written})
@@ -112,7 +113,7 @@ class Passages:
         if len(self._known) >= MAX_PASSAGES:
             self._known.clear()
         if sum(map(len, names)) <= MAX_PASSAGE:
-            self._known[names] = passage
+            self._known[refuses, names] = passage
         return passage
 
 
