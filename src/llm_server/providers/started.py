@@ -1,6 +1,5 @@
 """The short way of a hosted provider: a call that was sent at once, and its answer translated as it comes."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
@@ -17,8 +16,6 @@ from llm_server.contract import (
     Taker,
 )
 from llm_server.providers.provenance import marked
-
-_log = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 
