@@ -1,8 +1,5 @@
 """Who is asked after a failure, when, and when nobody is any more."""
 
-import contextlib
-import gc
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,9 +25,7 @@ from llm_server.contract import (
     Text,
     TextDelta,
 )
-from llm_server.pipeline import Observed
-from llm_server.pipeline.trip import Trip
-from llm_server.testing import FakeObserver, FakeProvider, collect, outcome
+from llm_server.testing import FakeProvider, collect, outcome
 from tests.pipeline.routes import MODEL, VirtualTime, routing
 
 HELLO = Chunk((TextDelta("hello"),))
@@ -252,27 +247,6 @@ async def test_a_hold_is_waited_for_where_no_other_target_answers() -> None:
         handler, _ = routing([held_back("a", time.now_s + 3.0, seen, time), b], time)
         assert await collect(handler(CALL, seen)) == list(OK)
         assert (tried(seen), time.slept_s) == (asked, [pytest.approx(3.0)])
-
-
-async def test_a_failure_leaves_nothing_to_the_garbage_collector() -> None:
-    """In an overload most requests are refused: what they leave would stop the server again and again."""
-
-    class Refusing(FakeProvider):
-        async def __call__(self, call: Call, ctx: Context) -> Events:
-            if ctx.attempts:
-                raise ServerError(ErrorKind.OVERLOADED, "full")
-            yield HELLO
-
-    handler, _ = routing([Refusing("a"), Refusing("b")])
-    observed = Observed(handler, FakeObserver())
-    gc.collect()
-    gc.disable()
-    try:
-        with contextlib.suppress(ServerError):
-            await anext(observed(CALL, ctx()))
-        assert not [each for each in gc.get_objects() if isinstance(each, (Trip, ServerError))]
-    finally:
-        gc.enable()
 
 
 async def test_one_ejected_target_alone_is_left_alone() -> None:
