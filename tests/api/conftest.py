@@ -13,7 +13,7 @@ from llm_server.api.endpoint import Door
 from llm_server.api.server import Server
 from llm_server.api.structured import Structure
 from llm_server.catalog import Listing
-from llm_server.contract import Target
+from llm_server.contract import Observer, Target
 from llm_server.pipeline import Counted, Observed, Registered, Routed
 from llm_server.pipeline.attempts import Timing
 from llm_server.routing import FixedOrder, RoutingConfig
@@ -53,7 +53,7 @@ async def _at_once(_: float) -> None:
 AT_ONCE = Timing(sleep=_at_once)
 
 
-def build(provider: FakeProvider, observer: FakeObserver, config: ApiConfig | None = None) -> Server:
+def build(provider: FakeProvider, observer: Observer, config: ApiConfig | None = None) -> Server:
     """Return an application whose one provider is ``provider``, called ``fake``; ``both`` is an alias."""
     aliases = {"both": (Target("fake", "echo"),)}
     routing = FixedOrder(RoutingConfig.model_validate({"aliases": {"both": "fake/echo"}}), {"fake"}, {})

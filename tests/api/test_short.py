@@ -22,6 +22,7 @@ from llm_server.contract import (
     ServerError,
     Taker,
 )
+from llm_server.telemetry.observers import Observers
 from llm_server.testing import FakeObserver, FakeProvider, echo
 from llm_server.wire.codec import Endpoint
 from tests.api.conftest import build
@@ -97,7 +98,8 @@ class World:
 
     def __init__(self) -> None:
         self.provider, self.observer = Short(), FakeObserver()
-        self.app: Server = build(self.provider, self.observer, ApiConfig(keepalive_s=0.02))
+        guarded = Observers((self.observer,), lambda _: None)  # as in every server: none may raise
+        self.app: Server = build(self.provider, guarded, ApiConfig(keepalive_s=0.02))
         self.lane: Lane
         self.transport: Memory
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from llm_server.api import headers
 from llm_server.api.reply import EVENT_STREAM, JSON, STREAMING, Reply
 from llm_server.api.sink import PromptSink
-from llm_server.contract import Answer, Begin, Begun, Call, Chunk, Context, Events
+from llm_server.contract import Answer, Begin, Begun, Call, Chunk, Context, Events, failed
 from llm_server.wire.codec import Codec
 
 _STREAMING = headers.written(STREAMING)
@@ -52,7 +52,7 @@ class ShortReply(Reply):
             body = self._codec.whole(self.call, answer)
             lines = self._lines(JSON)
         except Exception as error:  # noqa: BLE001 - the ordinary way tells the caller
-            self.turned(_failed(error))
+            self.turned(failed(error))
             return
         self._done = True
         self._prompt.put_whole(lines, body)
@@ -65,7 +65,7 @@ class ShortReply(Reply):
         try:
             data = encoder.end()
         except Exception as error:  # noqa: BLE001 - the ordinary way tells the caller
-            self.turned(_failed(error))
+            self.turned(failed(error))
             return
         if not self._begun:
             self._put(data)
@@ -116,14 +116,6 @@ class ShortReply(Reply):
         translated = attempt is not None and attempt.dialect != self.call.dialect
         lines = b"" if translated else headers.plain_story(self._ctx, content_type)
         return lines or headers.written(self._told(content_type))
-
-
-async def _failed(error: Exception) -> Events:
-    """Raise ``error``, where the ordinary way looks for answers."""
-    nothing: tuple[Answer, ...] = ()
-    for answer in nothing:  # what makes this a generator
-        yield answer
-    raise error
 
 
 class Awaited:

@@ -89,6 +89,7 @@ from llm_server.contract.ports import (
     StreamDecoder,
     Taker,
     begin_of,
+    failed,
 )
 from llm_server.contract.routes import HedgePolicy, Plan, RetryPolicy, Route, Target
 from llm_server.contract.schemas import (
@@ -208,6 +209,7 @@ __all__ = [
     "Way",
     "Wrapped",
     "begin_of",
+    "failed",
     "fold",
     "missing",
     "unfold",

@@ -19,6 +19,14 @@ Events = AsyncGenerator[Answer, None]
 """The answer on its way back: chunks, or one whole value. Whoever iterates closes it (``aclosing``)."""
 
 
+async def failed(error: Exception) -> Events:
+    """Raise ``error`` where somebody looks for answers."""
+    nothing: tuple[Answer, ...] = ()
+    for answer in nothing:  # what makes this a generator
+        yield answer
+    raise error
+
+
 class Handler(Protocol):
     """The one arrow: every stage wraps a Handler and is a Handler; a provider is the last one."""
 

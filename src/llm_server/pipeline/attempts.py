@@ -20,6 +20,7 @@ from llm_server.contract import (
     Route,
     ServerError,
     Target,
+    failed,
 )
 from llm_server.contract.answers import CONTENT
 from llm_server.pipeline.trip import Trip
@@ -82,14 +83,7 @@ def begun(provider: Provider, target: Target, call: Call, ctx: Context, now_s: f
     try:
         return provider(call.addressed(target.model), ctx)
     except ServerError as error:
-        return _failed(error)  # some handlers refuse before anybody iterates
-
-
-async def _failed(error: ServerError) -> Events:
-    nothing: tuple[Answer, ...] = ()
-    for answer in nothing:  # what makes this a generator
-        yield answer
-    raise error
+        return failed(error)  # some handlers refuse before anybody iterates
 
 
 class Limits(Struct, frozen=True):

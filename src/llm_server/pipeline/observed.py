@@ -1,9 +1,7 @@
 """Tell an observer what happens to each request."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
 
 from llm_server.contract import (
     Answer,
@@ -24,8 +22,6 @@ from llm_server.contract import (
 )
 from llm_server.contract.answers import CONTENT
 
-_log = logging.getLogger(__name__)
-
 _NOTHING = Context(request_id="").wasted
 """What a context holds before anything was wasted."""
 
@@ -35,7 +31,7 @@ class Observed:
 
     A request whose answer was not taken to its end, because the caller left, ends as ``CLIENT_CLOSED``; one
     cancelled after its deadline as ``DEADLINE``, cancelled otherwise (the server stops) as ``UNAVAILABLE``;
-    any exception but ``ServerError`` as ``INTERNAL``. An observer that raises hurts no request.
+    any exception but ``ServerError`` as ``INTERNAL``.
     """
 
     def __init__(self, handler: Handler, observer: Observer) -> None:
@@ -54,7 +50,7 @@ class Observed:
         if begun is None:
             return None
         watch.inner = begun
-        _tell(self._observer.started, ctx)
+        self._observer.started(ctx)
         return watch
 
     async def _watched(
@@ -64,7 +60,7 @@ class Observed:
         usage, seen, ended = _NOTHING, False, False
         error: ServerError | None = None
         if watch is None:
-            _tell(self._observer.started, ctx)
+            self._observer.started(ctx)
         else:
             usage, seen = watch.usage, watch.seen
         answers = rest or self._handler(call, ctx)
@@ -94,13 +90,13 @@ class Observed:
 
     def first_content(self, ctx: Context) -> None:
         """Report the first content."""
-        _tell(self._observer.first_content, ctx)
+        self._observer.first_content(ctx)
 
     def finished(self, ctx: Context, usage: Usage, error: ServerError | None) -> None:
         """Report the end, with all tokens that were used."""
         if ctx.wasted is not _NOTHING:
             usage += ctx.wasted
-        _tell(self._observer.finished, ctx, usage, error)
+        self._observer.finished(ctx, usage, error)
 
 
 class _Watch:
@@ -136,13 +132,6 @@ class _Watch:
     def rest(self) -> Events:
         del self._taker  # which refers to this
         return self._observed._watched(self._call, self._ctx, self, self.inner.rest())
-
-
-def _tell(report: Callable[..., None], *what: object) -> None:
-    try:
-        report(*what)
-    except Exception:  # noqa: BLE001 - who only listens must not fail a request, nor what was begun for it
-        _log.exception("an observer failed")
 
 
 def _cancelled(ctx: Context) -> ServerError:

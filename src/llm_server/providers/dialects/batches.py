@@ -88,3 +88,24 @@ class BatchDialect(Protocol):
     def result(self, line: bytes) -> BatchResult | None:
         """Return what a line of the results says, ``None`` for a request that was never looked at."""
         ...
+
+
+class WithoutFiles:
+    """What ``BatchDialect`` says of files, for APIs that have none: requests go into the batch."""
+
+    has_files = False
+
+    def upload(self, lines: list[bytes], tag: str) -> None:
+        """Return nothing: the requests go into the batch."""
+
+    def uploaded(self, body: bytes) -> str:
+        """Never called, since there is nothing to upload."""
+        raise ValueError(body)
+
+    def files(self, batch: bytes) -> tuple[str, ...]:
+        """Never called, since there are no files."""
+        raise ValueError(batch)
+
+    def remove(self, file: str) -> HttpRequest:
+        """Never called, since there are no files."""
+        raise ValueError(file)

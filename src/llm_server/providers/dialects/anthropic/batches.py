@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 
 from llm_server.contract import ErrorKind, HttpRequest, ServerError, UpstreamBatch
 from llm_server.providers.dialects.anthropic.errors import TYPE_STATUS
-from llm_server.providers.dialects.batches import BatchRequest, BatchResult
+from llm_server.providers.dialects.batches import BatchRequest, BatchResult, WithoutFiles
 
 PATH = "v1/messages"
 _ALONE = ("content-type", "application/json")
@@ -52,12 +52,11 @@ _line = msgspec.json.Decoder(_Line).decode
 _errored = msgspec.json.Decoder(_Errored).decode
 
 
-class Messages:
+class Messages(WithoutFiles):
     """Message Batches: see ``BatchDialect``."""
 
     max_lines = 100_000
     max_bytes = 256 * 1000 * 1000
-    has_files = False
 
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request of the batch."""
@@ -65,21 +64,6 @@ class Messages:
             message = "The provider's batch API takes messages only."
             raise ServerError(ErrorKind.UNSUPPORTED, message, param="url")
         return msgspec.json.encode({"custom_id": key, "params": Raw(request.body)})
-
-    def upload(self, lines: list[bytes], tag: str) -> None:
-        """Return nothing: the requests go into the batch."""
-
-    def uploaded(self, body: bytes) -> str:
-        """Never called, since there is nothing to upload."""
-        raise ValueError(body)
-
-    def files(self, batch: bytes) -> tuple[str, ...]:
-        """Never called, since there are no files."""
-        raise ValueError(batch)
-
-    def remove(self, file: str) -> HttpRequest:
-        """Never called, since there are no files."""
-        raise ValueError(file)
 
     def create(self, batch: BatchRequest) -> HttpRequest:
         """Return the request that makes a batch."""

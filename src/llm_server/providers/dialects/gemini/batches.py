@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from llm_server.contract import ErrorKind, HttpRequest, ServerError, UpstreamBatch
-from llm_server.providers.dialects.batches import BatchRequest, BatchResult
+from llm_server.providers.dialects.batches import BatchRequest, BatchResult, WithoutFiles
 
 ENDED = re.compile(r"(BATCH|JOB)_STATE_(SUCCEEDED|PARTIALLY_SUCCEEDED|FAILED|CANCELLED|EXPIRED)")
 STATUSES = {
@@ -76,12 +76,11 @@ _answer = msgspec.json.Decoder(_Answer).decode
 _error = msgspec.json.Decoder(_Error).decode
 
 
-class Inlined:
+class Inlined(WithoutFiles):
     """Inlined batches: see ``BatchDialect``."""
 
     max_lines = 50_000
     max_bytes = 20 * 1000 * 1000
-    has_files = False
 
     def line(self, key: str, request: HttpRequest) -> bytes:
         """Return one request of the batch."""
@@ -89,21 +88,6 @@ class Inlined:
             message = "The provider's batch API takes chats only here."
             raise ServerError(ErrorKind.UNSUPPORTED, message, param="url")
         return msgspec.json.encode({"request": Raw(request.body), "metadata": {"key": key}})
-
-    def upload(self, lines: list[bytes], tag: str) -> None:
-        """Return nothing: the requests go into the batch."""
-
-    def uploaded(self, body: bytes) -> str:
-        """Never called, since there is nothing to upload."""
-        raise ValueError(body)
-
-    def files(self, batch: bytes) -> tuple[str, ...]:
-        """Never called, since there are no files."""
-        raise ValueError(batch)
-
-    def remove(self, file: str) -> HttpRequest:
-        """Never called, since there are no files."""
-        raise ValueError(file)
 
     def create(self, batch: BatchRequest) -> HttpRequest:
         """Return the request that makes a batch."""
